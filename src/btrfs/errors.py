@@ -1,0 +1,102 @@
+"""Everything that this library raises on its own account.
+
+Errors of the kernel stay :class:`OSError`; a look-up that finds nothing raises
+:class:`ItemNotFoundError`, an :class:`IndexError`. All else derives from :class:`BtrfsError`,
+whose text is a single line, and whose ``hint`` says what a user could do about it.
+"""
+
+from __future__ import annotations
+
+import errno
+
+__all__ = [
+    "BtrfsError",
+    "CorruptError",
+    "ItemNotFoundError",
+    "MissingDeviceError",
+    "NotBtrfsError",
+    "NotMountedError",
+    "TreeNotFoundError",
+    "UnsupportedFeatureError",
+]
+
+
+class BtrfsError(Exception):
+    """Base class of the errors of this library.
+
+    Attributes:
+        hint: What to try next, one line without a full stop at its end, or None.
+    """
+
+    hint: str | None
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class NotBtrfsError(BtrfsError):
+    """What was opened holds no btrfs filesystem."""
+
+
+class CorruptError(BtrfsError):
+    """Bytes that do not pass a check.
+
+    Attributes:
+        what: What was looked at, for instance ``tree block at 30408704``.
+        expected: What should have been there, and
+        found: what was there instead.
+        device: Name of the device or file, where it is known.
+        paddr: Address on that device in bytes, where it is known.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        expected: object = None,
+        found: object = None,
+        device: str | None = None,
+        paddr: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        self.what = what
+        self.expected = expected
+        self.found = found
+        self.device = device
+        self.paddr = paddr
+        place = "" if device is None else f" on {device}"
+        if paddr is not None:
+            place += f" at {paddr}"
+        verdict = "" if expected is None else f": expected {expected}, found {found}"
+        super().__init__(f"{what}{place}{verdict}", hint=hint)
+
+
+class MissingDeviceError(BtrfsError):
+    """A device that is needed was neither given nor found."""
+
+
+class UnsupportedFeatureError(BtrfsError):
+    """The filesystem uses a feature that changes the format in a way unknown here."""
+
+
+class NotMountedError(BtrfsError, AttributeError):
+    """Only the kernel that has the filesystem mounted could do this.
+
+    It is an :class:`AttributeError` too, so that ``hasattr(fs, "fd")`` answers.
+    """
+
+
+class TreeNotFoundError(BtrfsError, FileNotFoundError):
+    """There is no such tree. The kernel's answer for a mounted filesystem is ENOENT as well."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.errno = errno.ENOENT
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ItemNotFoundError(IndexError):
+    """A look-up of exactly one object found none."""

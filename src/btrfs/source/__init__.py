@@ -1,0 +1,1 @@
+"""Where metadata comes from: the kernel that has a filesystem mounted, or the devices themselves."""

@@ -1,0 +1,76 @@
+"""What every source of metadata can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from btrfs.constants import ULLONG_MAX
+from btrfs.items.base import SearchHeader
+from btrfs.key import Key
+from btrfs.layout import Bytes
+
+if TYPE_CHECKING:
+    from btrfs.columns import ItemBatch
+    from btrfs.ioctl import DevInfo, DevStats, FeatureFlags, FsInfo, SpaceInfo
+
+__all__ = ["Source"]
+
+
+class Source(Protocol):
+    """The few questions that everything else is answered from.
+
+    All sources give the same items in the same order for the same filesystem.
+
+    Attributes:
+        mounted: Whether a running kernel answers.
+    """
+
+    mounted: bool
+
+    def search(
+        self,
+        tree: int,
+        min_key: Key,
+        max_key: Key,
+        min_transid: int = 0,
+        max_transid: int = ULLONG_MAX,
+        nr_items: int | None = None,
+    ) -> Iterator[tuple[SearchHeader, Bytes]]:
+        """Yield header and body of the items between two keys, both included.
+
+        Raises:
+            OSError: ENOENT if there is no such tree; what the kernel raises if it is mounted.
+            CorruptError: A tree block has no copy that passes all checks.
+        """
+
+    def batches(self, tree: int, min_key: Key, max_key: Key) -> Iterator[ItemBatch]:
+        """Yield the same items many at a time, without an object for each.
+
+        A batch has some thousands of items, so memory does not grow with the filesystem. It may
+        have items outside the two keys at none of its ends.
+        """
+
+    def fs_info(self) -> FsInfo:
+        """Return what there is to know of the filesystem as a whole."""
+
+    def dev_info(self, devid: int) -> DevInfo:
+        """Return what there is to know of a device."""
+
+    def dev_stats(self, devid: int, reset: bool = False) -> DevStats:
+        """Return the counters of errors of a device."""
+
+    def space_info(self) -> list[SpaceInfo]:
+        """Return the sizes of all block groups, one entry per type and profile."""
+
+    def features(self) -> FeatureFlags:
+        """Return the features that the filesystem uses."""
+
+    def label(self) -> str:
+        """Return the label of the filesystem."""
+
+    def sync(self) -> None:
+        """Commit the running transaction."""
+
+    def close(self) -> None:
+        """Close all files."""

@@ -1,0 +1,150 @@
+"""The devices and image files that a filesystem lies on."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from uuid import UUID
+
+from btrfs.constants import SUPER_INFO_SIZE, SUPER_MAGIC, SUPER_MIRRORS
+from btrfs.errors import CorruptError, NotBtrfsError
+from btrfs.source.disk.superblock import Superblock, parse_superblock
+
+__all__ = ["Device", "find_members", "has_superblock", "open_device"]
+
+_MAGIC_OFFSET = 64
+
+
+class Device:
+    """A block device or an image file with a superblock.
+
+    Attributes:
+        path: Where it was opened.
+        superblock: The one of the highest generation among its valid copies.
+        size: Bytes that can be read.
+    """
+
+    def __init__(self, path: str, fd: int, superblock: Superblock, size: int) -> None:
+        self.path = path
+        self.superblock = superblock
+        self.size = size
+        self.fd = fd
+
+    @property
+    def devid(self) -> int:
+        """Number of the device in its filesystem."""
+        return self.superblock.dev_item.devid
+
+    def read(self, paddr: int, length: int) -> bytes:
+        """Return bytes of the device.
+
+        Raises:
+            CorruptError: The device ends before them.
+            OSError: They cannot be read.
+        """
+        data = os.pread(self.fd, length, paddr)
+        if len(data) != length:
+            raise CorruptError(
+                "device",
+                expected=f"{length} bytes at {paddr}",
+                found=f"its end at {self.size}",
+                device=self.path,
+                hint="the image seems to be cut off",
+            )
+        return data
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.fd)
+
+
+def open_device(path: str) -> Device:
+    """Open a block device or an image file.
+
+    Raises:
+        NotBtrfsError: There is no superblock on it.
+        CorruptError: There is, but none that is valid.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        size = os.lseek(fd, 0, os.SEEK_END)
+        superblock = _newest_superblock(fd, path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return Device(path, fd, superblock, size)
+
+
+def has_superblock(path: str) -> bool:
+    """Return whether a file has a superblock, be it valid or not."""
+    with open(path, "rb") as file:
+        for paddr in SUPER_MIRRORS:
+            file.seek(paddr + _MAGIC_OFFSET)
+            if file.read(len(SUPER_MAGIC)) == SUPER_MAGIC:
+                return True
+    return False
+
+
+def find_members(fsid: UUID, near: Iterable[str], known: set[int]) -> Iterator[Device]:
+    """Yield members of a filesystem that are not known yet, opened.
+
+    They are looked for beside the given image files, and among the block devices of the machine.
+
+    Args:
+        fsid: The filesystem.
+        near: Paths of members that are known.
+        known: Numbers of the devices that are not wanted. Those that are found are added.
+    """
+    for path in _candidates(near):
+        try:
+            device = open_device(path)
+        except (OSError, CorruptError, NotBtrfsError):
+            continue
+        if device.superblock.fsid == fsid and device.devid not in known:
+            known.add(device.devid)
+            yield device
+        else:
+            device.close()
+
+
+def _newest_superblock(fd: int, path: str) -> Superblock:
+    """Return the valid superblock of the highest generation.
+
+    Raises:
+        NotBtrfsError: There is no superblock.
+        CorruptError: There is none that is valid.
+    """
+    found: list[Superblock] = []
+    errors: list[CorruptError] = []
+    for paddr in SUPER_MIRRORS:
+        try:
+            superblock = parse_superblock(os.pread(fd, SUPER_INFO_SIZE, paddr), path, paddr)
+        except CorruptError as error:
+            errors.append(error)
+            continue
+        if superblock is not None:
+            found.append(superblock)
+    if found:
+        return max(found, key=lambda superblock: superblock.generation)
+    if errors:
+        raise errors[0]
+    raise NotBtrfsError(
+        f"{path} holds no btrfs filesystem",
+        hint="give a mount point, a block device, an image or a btrfs-image dump",
+    )
+
+
+def _candidates(near: Iterable[str]) -> Iterator[str]:
+    """Yield paths where members of a filesystem may be."""
+    near = list(near)
+    given = {os.path.realpath(path) for path in near}
+    folders = {os.path.dirname(path) for path in given if stat.S_ISREG(os.stat(path).st_mode)}
+    for folder in sorted(folders):
+        with os.scandir(folder) as entries:
+            files = sorted(entry.path for entry in entries if entry.is_file())
+        yield from (path for path in files if os.path.realpath(path) not in given)
+    for name in sorted(os.listdir("/sys/class/block")):
+        path = f"/dev/{name.replace('!', '/')}"
+        if os.path.exists(path) and os.path.realpath(path) not in given:
+            yield path

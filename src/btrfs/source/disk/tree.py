@@ -1,0 +1,116 @@
+"""Trees of an unmounted filesystem: from a root down to the items between two keys."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from btrfs.errors import CorruptError
+from btrfs.items.base import SearchHeader
+from btrfs.source.disk.node import BlockFormat, Leaf, Node, Pointer, parse_block
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from btrfs.columns import ItemBatch
+
+__all__ = ["BlockStore", "TreeReader", "read_block"]
+
+_CACHED_BLOCKS = 256
+
+
+class BlockStore(Protocol):
+    """Where tree blocks are kept: on devices, or in a dump."""
+
+    def read_copies(self, vaddr: int, length: int) -> Iterator[bytes | CorruptError]:
+        """Yield all copies of a block; for one that cannot be read, why."""
+
+    def read_many(
+        self, vaddrs: NDArray[np.int64], length: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Read the first copy of each of many blocks.
+
+        Returns:
+            A buffer with the blocks one after another, and which of them were read.
+        """
+
+
+class TreeReader:
+    """Reads trees from a store of blocks.
+
+    Args:
+        store: Where the blocks are.
+        block_format: What they have in common.
+    """
+
+    def __init__(self, store: BlockStore, block_format: BlockFormat) -> None:
+        self._store = store
+        self._format = block_format
+        # Blocks that have been checked: a look-up begins with the same few each time.
+        self._cache: OrderedDict[Pointer, Leaf | Node] = OrderedDict()
+
+    def items(
+        self, root: Pointer, min_key: int, max_key: int
+    ) -> Iterator[tuple[SearchHeader, memoryview]]:
+        """Yield header and body of the items of a tree between two keys, both included.
+
+        Raises:
+            CorruptError: A block has no copy that passes all checks.
+        """
+        for pointer in self._leaf_pointers(root, min_key, max_key):
+            leaf = self._read(pointer)
+            assert isinstance(leaf, Leaf)
+            yield from leaf.items(min_key, max_key)
+
+    def batches(self, root: Pointer, min_key: int, max_key: int) -> Iterator[ItemBatch]:
+        """Yield the same items many at a time.
+
+        Raises:
+            CorruptError: A block has no copy that passes all checks.
+        """
+        from btrfs.source.disk.bulk import read_batches
+
+        pointers = self._leaf_pointers(root, min_key, max_key)
+        return read_batches(pointers, self._store, self._format, min_key, max_key)
+
+    def _leaf_pointers(self, pointer: Pointer, min_key: int, max_key: int) -> Iterator[Pointer]:
+        """Yield the leaves that may hold keys between two keys."""
+        if pointer.level == 0:
+            yield pointer
+            return
+        node = self._read(pointer)
+        assert isinstance(node, Node)
+        for child in node.children_between(min_key, max_key):
+            yield from self._leaf_pointers(child, min_key, max_key)
+
+    def _read(self, pointer: Pointer) -> Leaf | Node:
+        if pointer in self._cache:
+            self._cache.move_to_end(pointer)
+        else:
+            self._cache[pointer] = read_block(self._store, self._format, pointer)[1]
+            if len(self._cache) > _CACHED_BLOCKS:
+                self._cache.popitem(last=False)
+        return self._cache[pointer]
+
+
+def read_block(
+    store: BlockStore, block_format: BlockFormat, pointer: Pointer
+) -> tuple[bytes, Leaf | Node]:
+    """Return a block that has passed all checks, from whichever copy: its bytes, and parsed.
+
+    Raises:
+        CorruptError: There is no such copy. This is what is wrong with the first.
+    """
+    first_error = None
+    for copy in store.read_copies(pointer.vaddr, block_format.nodesize):
+        try:
+            if isinstance(copy, CorruptError):
+                raise copy
+            return copy, parse_block(copy, block_format, pointer)
+        except CorruptError as error:
+            first_error = first_error or error
+    raise first_error or CorruptError(
+        f"tree block at {pointer.vaddr}", expected="a copy of it", found="none"
+    )

@@ -1,0 +1,201 @@
+"""A mounted filesystem, read through the search ioctl of the kernel."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from btrfs import ioctl
+from btrfs.constants import ULLONG_MAX
+from btrfs.errors import NotBtrfsError
+from btrfs.items.base import SearchHeader
+from btrfs.key import Key
+from btrfs.layout import Bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from btrfs.columns import ItemBatch
+
+__all__ = ["KernelSource"]
+
+_SEARCH_BUF_SIZE = 64 * 1024
+# For bulk reading. At each leaf the kernel touches every page of the buffer that is still free
+# (fault_in_subpage_writeable in fs/btrfs/ioctl.c), so a larger one is slower.
+_BATCH_BUF_SIZE = 512 * 1024
+
+
+class KernelSource:
+    """The filesystem that a path lies on. See :class:`btrfs.source.base.Source`.
+
+    Attributes:
+        fd: Descriptor of the path, or of its folder if it is neither a folder nor a plain file.
+
+    Raises:
+        NotBtrfsError: The path does not lie on a btrfs.
+    """
+
+    mounted = True
+
+    def __init__(self, path: str) -> None:
+        self.fd = _open(path)
+        try:
+            ioctl.fs_info(self.fd)
+        except OSError as error:
+            self.close()
+            if error.errno in (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP):
+                raise NotBtrfsError(
+                    f"{path} is not on a btrfs filesystem",
+                    hint="give a mount point, a block device, an image or a btrfs-image dump",
+                ) from None
+            raise
+
+    def search(
+        self,
+        tree: int,
+        min_key: Key,
+        max_key: Key,
+        min_transid: int = 0,
+        max_transid: int = ULLONG_MAX,
+        nr_items: int | None = None,
+    ) -> Iterator[tuple[SearchHeader, Bytes]]:
+        return ioctl.search_v2(
+            self.fd, tree, min_key, max_key, min_transid, max_transid, nr_items, _SEARCH_BUF_SIZE
+        )
+
+    def batches(self, tree: int, min_key: Key, max_key: Key) -> Iterator[ItemBatch]:
+        import numpy as np
+
+        next_key = min_key
+        buf_size = _BATCH_BUF_SIZE
+        while next_key <= max_key:
+            args = np.empty(ioctl.SEARCH_V2_ARGS_SIZE + buf_size, np.uint8)
+            view = memoryview(args)
+            try:
+                count = ioctl.search_v2_into(self.fd, view, tree, next_key, max_key)
+            except OSError as error:
+                if error.errno != errno.EOVERFLOW:
+                    raise
+                # The next item alone is larger than the buffer.
+                buf_size = ioctl.needed_buf_size(view)
+                continue
+            if count == 0:
+                return
+            batch = _batch(args, _positions(view, ioctl.SEARCH_V2_ARGS_SIZE, count))
+            yield batch
+            next_key = batch.key(-1) + 1
+            if next_key == Key(0, 0, 0):
+                return
+            buf_size = _BATCH_BUF_SIZE
+
+    def fs_info(self) -> ioctl.FsInfo:
+        return ioctl.fs_info(self.fd)
+
+    def dev_info(self, devid: int) -> ioctl.DevInfo:
+        return ioctl.dev_info(self.fd, devid)
+
+    def dev_stats(self, devid: int, reset: bool = False) -> ioctl.DevStats:
+        return ioctl.dev_stats(self.fd, devid, reset)
+
+    def space_info(self) -> list[ioctl.SpaceInfo]:
+        return ioctl.space_info(self.fd)
+
+    def features(self) -> ioctl.FeatureFlags:
+        return ioctl.get_features(self.fd)
+
+    def label(self) -> str:
+        return ioctl.get_label(self.fd)
+
+    def sync(self) -> None:
+        ioctl.sync(self.fd)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def _open(path: str) -> int:
+    """Open a path for ioctls that ask about the filesystem it lies on."""
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        # To open a pipe or a device would wait for it, or be about the device.
+        path = os.path.dirname(os.path.abspath(path))
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+_LEN_OFFSET = 28
+_LEN = struct.Struct("<I")
+_RUN_WORTH_AN_ARRAY = 8
+_FIRST_RUN = 64
+
+
+def _positions(args: memoryview, pos: int, count: int) -> NDArray[np.int64]:
+    """Return where the header of each item in a search buffer begins.
+
+    The items are a chain: the length of each tells where the next one is. Most items are as long
+    as their neighbours, though, so after some of the same length the rest of such a run is found
+    by comparing lengths at a fixed stride, all at once.
+    """
+    import numpy as np
+
+    unpack_len = _LEN.unpack_from
+    header_size = ioctl.SEARCH_HEADER_SIZE
+    parts: list[NDArray[np.int64]] = []
+    singles: list[int] = []
+    previous, repeated, run = -1, 0, _FIRST_RUN
+    while count:
+        (length,) = unpack_len(args, pos + _LEN_OFFSET)
+        stride = header_size + length
+        if length != previous:
+            previous, repeated, run = length, 0, _FIRST_RUN
+        elif repeated >= _RUN_WORTH_AN_ARRAY:
+            tried = min(run, count, (len(args) - pos - header_size) // stride + 1)
+            lengths = np.ndarray((tried,), "<u4", args, pos + _LEN_OFFSET, (stride,))
+            differs = lengths != length
+            # The length of the item after the last equal one lies at the stride too.
+            equal = int(differs.argmax()) if differs.any() else tried
+            parts.append(np.array(singles, np.int64))
+            parts.append(np.arange(pos, pos + equal * stride, stride))
+            singles = []
+            pos += equal * stride
+            count -= equal
+            run *= 4
+            continue
+        repeated += 1
+        singles.append(pos)
+        pos += stride
+        count -= 1
+    parts.append(np.array(singles, np.int64))
+    return np.concatenate(parts)
+
+
+def _batch(args: NDArray[np.uint8], positions: NDArray[np.int64]) -> ItemBatch:
+    """Return the items of a search buffer as a batch."""
+    import numpy as np
+
+    from btrfs.columns import ItemBatch, take
+
+    headers = take(args, _HEADER_DTYPE, positions)
+    return ItemBatch(
+        buffer=args,
+        objectid=np.ascontiguousarray(headers["objectid"]),
+        type=headers["type"].astype(np.uint8),
+        offset=np.ascontiguousarray(headers["offset"]),
+        transid=np.ascontiguousarray(headers["transid"]),
+        body=positions + ioctl.SEARCH_HEADER_SIZE,
+        size=np.ascontiguousarray(headers["len"]),
+    )
+
+
+# struct btrfs_ioctl_search_header
+_HEADER_DTYPE = [
+    ("transid", "<u8"),
+    ("objectid", "<u8"),
+    ("offset", "<u8"),
+    ("type", "<u4"),
+    ("len", "<u4"),
+]

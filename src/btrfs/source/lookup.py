@@ -1,0 +1,81 @@
+"""Look-ups that work on any source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from btrfs import constants
+from btrfs.constants import ULLONG_MAX
+from btrfs.errors import ItemNotFoundError
+from btrfs.items.base import ItemData, classify
+from btrfs.items.chunk import BlockGroupItem, Chunk
+from btrfs.key import Key
+from btrfs.source.base import Source
+
+__all__ = ["block_group", "block_group_tree", "block_groups", "chunks", "items"]
+
+
+def items(
+    source: Source, tree: int, min_key: Key, max_key: Key, nr_items: int | None = None
+) -> Iterator[ItemData]:
+    """Yield the items of a tree between two keys as objects."""
+    for header, data in source.search(tree, min_key, max_key, nr_items=nr_items):
+        yield classify(header, data)
+
+
+def chunks(
+    source: Source, min_vaddr: int, max_vaddr: int, nr_items: int | None = None
+) -> Iterator[Chunk]:
+    """Yield the chunks that begin between two virtual addresses."""
+    objectid, key_type = constants.FIRST_CHUNK_TREE_OBJECTID, constants.CHUNK_ITEM_KEY
+    min_key = Key(objectid, key_type, min_vaddr)
+    max_key = Key(objectid, key_type, max_vaddr)
+    found = items(source, constants.CHUNK_TREE_OBJECTID, min_key, max_key, nr_items)
+    return cast("Iterator[Chunk]", found)
+
+
+def block_group(
+    source: Source, vaddr: int, length: int | None = None, tree: int | None = None
+) -> BlockGroupItem:
+    """Return the block group that begins at a virtual address.
+
+    Raises:
+        ItemNotFoundError: There is none.
+    """
+    key_type = constants.BLOCK_GROUP_ITEM_KEY
+    min_key = Key(vaddr, key_type, 0 if length is None else length)
+    max_key = Key(vaddr, key_type, ULLONG_MAX if length is None else length)
+    if tree is None:
+        tree = block_group_tree(source)
+    for item in items(source, tree, min_key, max_key, nr_items=1):
+        return cast("BlockGroupItem", item)
+    raise ItemNotFoundError(f"No block group at vaddr {vaddr}")
+
+
+def block_groups(
+    source: Source, min_vaddr: int, max_vaddr: int, nr_items: int | None = None
+) -> Iterator[BlockGroupItem]:
+    """Yield the block groups that begin between two virtual addresses.
+
+    In an extent tree their items lie scattered among those of the extents, so each is looked up by
+    its chunk. One that is removed meanwhile is left out.
+    """
+    tree = block_group_tree(source)
+    left = ULLONG_MAX if nr_items is None else nr_items
+    for chunk in chunks(source, min_vaddr, max_vaddr):
+        if left == 0:
+            return
+        try:
+            found = block_group(source, chunk.vaddr, chunk.length, tree)
+        except ItemNotFoundError:
+            continue
+        left -= 1
+        yield found
+
+
+def block_group_tree(source: Source) -> int:
+    """Return the number of the tree that holds the block group items."""
+    if source.features().compat_ro_flags & constants.FEATURE_COMPAT_RO_BLOCK_GROUP_TREE:
+        return constants.BLOCK_GROUP_TREE_OBJECTID
+    return constants.EXTENT_TREE_OBJECTID

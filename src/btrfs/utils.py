@@ -1,0 +1,330 @@
+"""Numbers to words and back, and objects to text.
+
+The words are those that python-btrfs prints, since scripts compare them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from btrfs import constants
+from btrfs.constants import (
+    BLOCK_GROUP_DATA as BLOCK_GROUP_DATA,
+    BLOCK_GROUP_DUP as BLOCK_GROUP_DUP,
+    BLOCK_GROUP_METADATA as BLOCK_GROUP_METADATA,
+    BLOCK_GROUP_PROFILE_MASK as BLOCK_GROUP_PROFILE_MASK,
+    BLOCK_GROUP_RAID0 as BLOCK_GROUP_RAID0,
+    BLOCK_GROUP_RAID1 as BLOCK_GROUP_RAID1,
+    BLOCK_GROUP_RAID1C3 as BLOCK_GROUP_RAID1C3,
+    BLOCK_GROUP_RAID1C4 as BLOCK_GROUP_RAID1C4,
+    BLOCK_GROUP_RAID5 as BLOCK_GROUP_RAID5,
+    BLOCK_GROUP_RAID6 as BLOCK_GROUP_RAID6,
+    BLOCK_GROUP_RAID10 as BLOCK_GROUP_RAID10,
+    BLOCK_GROUP_SINGLE as BLOCK_GROUP_SINGLE,
+    BLOCK_GROUP_SYSTEM as BLOCK_GROUP_SYSTEM,
+    BLOCK_GROUP_TYPE_MASK as BLOCK_GROUP_TYPE_MASK,
+    SPACE_INFO_GLOBAL_RSV as SPACE_INFO_GLOBAL_RSV,
+)
+from btrfs.items.base import ItemData, SubItem
+from btrfs.key import Key
+from btrfs.layout import Struct
+
+SZ_1K = 1 << 10
+SZ_2K = 2 << 10
+SZ_4K = 4 << 10
+SZ_8K = 8 << 10
+SZ_16K = 16 << 10
+SZ_32K = 32 << 10
+SZ_64K = 64 << 10
+SZ_128K = 128 << 10
+SZ_256K = 256 << 10
+SZ_512K = 512 << 10
+SZ_1M = 1 << 20
+SZ_2M = 2 << 20
+SZ_4M = 4 << 20
+SZ_8M = 8 << 20
+SZ_16M = 16 << 20
+SZ_32M = 32 << 20
+SZ_64M = 64 << 20
+SZ_128M = 128 << 20
+SZ_256M = 256 << 20
+SZ_512M = 512 << 20
+SZ_1G = 1 << 30
+
+pretty_size_units = "_KMGTPE"
+
+
+# Sizes.
+
+
+def pretty_size(size: int, unit: str | None = None, binary: bool = True) -> str:
+    """Return a number of bytes as text with a unit and two decimals.
+
+    >>> pretty_size(1536)
+    '1.50KiB'
+    >>> pretty_size(1536, unit='M'), pretty_size(1536, unit=''), pretty_size(1536, binary=False)
+    ('0.00MiB', '1536', '1.54KB')
+
+    Args:
+        size: Bytes.
+        unit: A letter of 'KMGTPE' for that unit, '' for the plain number, None for the largest
+            unit that the size reaches.
+        binary: Units of 1024 instead of 1000.
+    """
+    if unit == "":
+        return str(size)
+    base = 1024 if binary else 1000
+    if unit is None:
+        power = 0
+        while abs(size) >= base ** (power + 1) and power < len(pretty_size_units) - 1:
+            power += 1
+        symbol = pretty_size_units[power] if power else ""
+    else:
+        power = pretty_size_units.index(unit.upper())
+        symbol = "k" if unit.upper() == "K" and not binary else unit.upper()
+    return f"{size / base**power:.2f}{symbol}{'i' if binary and power else ''}B"
+
+
+def parse_pretty_size(size_str: str) -> int:
+    """Return the bytes that a text like '10G' or '10GiB' stands for.
+
+    The number is whole; k, M, G, T, P and E are decimal unless an i follows; a B at the end may be
+    left out.
+
+    >>> parse_pretty_size('10G'), parse_pretty_size('10GiB')
+    (10000000000, 10737418240)
+
+    Raises:
+        ValueError: It is not such a text.
+    """
+    match = re.fullmatch(r"(\d+)(?:([kKMGTPE])(i?)B?|B)?", size_str)
+    if match is None:
+        raise ValueError(f"'{size_str}' is no size: expected a number like 4096, 10G or 10GiB")
+    number, unit, binary = match.groups()
+    power = pretty_size_units.index(unit.upper()) if unit else 0
+    return int(number) * int((1024 if binary else 1000) ** power)
+
+
+# Flags and enumerations.
+
+
+def flags_str(flags: int, flags_str_map: Mapping[int, str]) -> str:
+    """Return the names of the bits that are set, joined by '|'; 'none' where no bit is.
+
+    Args:
+        flags: The bits.
+        flags_str_map: Names by bit.
+    """
+    if not flags:
+        return "none"
+    names = [name for bit, name in flags_str_map.items() if flags & bit]
+    unknown = flags & ~sum(flags_str_map)
+    return "|".join([*names, f"unknown(0x{unknown:x})"] if unknown else names)
+
+
+def block_group_flags_str(flags: int) -> str:
+    """Return type and profile of a block group: 'DATA|RAID1'."""
+    return flags_str(flags, constants.BLOCK_GROUP_FLAG_NAMES)
+
+
+def block_group_type_str(flags: int) -> str:
+    """Return the type of a block group: 'DATA'."""
+    return flags_str(flags & BLOCK_GROUP_TYPE_MASK, constants.BLOCK_GROUP_TYPE_NAMES)
+
+
+def block_group_profile_str(flags: int) -> str:
+    """Return the profile of a block group: 'RAID1', or 'none' for single."""
+    return flags_str(flags & BLOCK_GROUP_PROFILE_MASK, constants.BLOCK_GROUP_PROFILE_NAMES)
+
+
+def space_type_description(flags: int) -> str:
+    """Return the type of a space as btrfs-progs writes it: 'Data', 'Data+Metadata'."""
+    if flags & SPACE_INFO_GLOBAL_RSV:
+        return "GlobalReserve"
+    names = {
+        BLOCK_GROUP_DATA: "Data",
+        BLOCK_GROUP_SYSTEM: "System",
+        BLOCK_GROUP_METADATA: "Metadata",
+    }
+    return "+".join(name for bit, name in names.items() if flags & bit) or "unknown"
+
+
+def space_profile_description(flags: int) -> str:
+    """Return the profile of a space as btrfs-progs writes it: 'RAID1', or 'single'."""
+    profile = flags & BLOCK_GROUP_PROFILE_MASK
+    return block_group_profile_str(profile) if profile else "single"
+
+
+def space_flags_description(flags: int) -> str:
+    """Return type and profile of a space as btrfs-progs writes them: 'Data, RAID1'."""
+    return f"{space_type_description(flags)}, {space_profile_description(flags)}"
+
+
+def extent_flags_str(flags: int) -> str:
+    """Return the flags of an extent item: 'TREE_BLOCK|FULL_BACKREF'."""
+    return flags_str(flags, constants.EXTENT_FLAG_NAMES)
+
+
+def inode_flags_str(flags: int) -> str:
+    """Return the flags of an inode: 'NODATASUM|NODATACOW'."""
+    return flags_str(flags, constants.INODE_FLAG_NAMES)
+
+
+def inode_mode_str(mode: int) -> str:
+    """Return type and permissions of an inode in octal digits: '0100644'."""
+    return f"0{mode:05o}"
+
+
+def root_item_flags_str(flags: int) -> str:
+    """Return the flags of a root item: 'RDONLY'."""
+    return flags_str(flags, constants.ROOT_FLAG_NAMES)
+
+
+def free_space_info_flags_str(flags: int) -> str:
+    """Return the flags of a free space info item: 'bitmaps'."""
+    return flags_str(flags, constants.FREE_SPACE_INFO_FLAG_NAMES)
+
+
+def compress_type_str(compression: int) -> str:
+    """Return the name of a kind of compression: 'zstd'."""
+    return constants.COMPRESS_TYPE_NAMES.get(compression, "unknown")
+
+
+def file_extent_type_str(type_: int) -> str:
+    """Return the type of a file extent: 'regular'."""
+    return constants.FILE_EXTENT_TYPE_NAMES.get(type_, "unknown")
+
+
+def dir_item_type_str(type_: int) -> str:
+    """Return the type of what a directory entry leads to: 'FILE'.
+
+    Raises:
+        KeyError: There is no such type.
+    """
+    return constants.DIR_ITEM_TYPE_NAMES[type_]
+
+
+def embedded_text_for_str(text: bytes) -> str:
+    """Return bytes that should be text in a printable form, whatever they are."""
+    if not text:
+        return "<empty>"
+    try:
+        return f"utf-8 '{bytes(text).decode()}'"
+    except UnicodeDecodeError:
+        return f"raw '{bytes(text)!r}'"
+
+
+# Trees and keys.
+
+
+def parse_tree_name(name: str) -> int:
+    """Return the number of a tree, given its number or its name.
+
+    The name is that of the kernel in lower or upper case, with or without '_TREE' at its end.
+
+    >>> parse_tree_name('extent'), parse_tree_name('EXTENT_TREE'), parse_tree_name('256')
+    (2, 2, 256)
+
+    Raises:
+        ValueError: There is no tree of that name.
+    """
+    try:
+        return int(name, 0)
+    except ValueError:
+        pass
+    wanted = name.upper().removesuffix("_TREE")
+    for number, objectid_name in constants.OBJECTID_NAMES.items():
+        if objectid_name.removesuffix("_TREE") == wanted:
+            return number
+    raise ValueError(f"Unknown metadata tree name {name}")
+
+
+def parse_key_string(key_str: str) -> Key:
+    """Return the key that a text stands for; the parentheses may be left out.
+
+    >>> parse_key_string('(535 EXTENT_DATA 0)')
+    Key(535, 108, 0)
+
+    Raises:
+        ValueError: There are not three parts, or one of them is neither a number nor a name.
+    """
+    parts = key_str.strip().removeprefix("(").removesuffix(")").split()
+    if len(parts) != 3:
+        raise ValueError(f"Key representation needs 3 fields: objectid, type, offset: {key_str}")
+    return Key(*parts)
+
+
+# Whole objects.
+
+
+def pretty_print(obj: Any) -> None:
+    """Write an object to standard output, a line per attribute; lists and the like are walked."""
+    for line in _pretty_lines(obj):
+        print(line)
+
+
+def str_print(obj: Any) -> None:
+    """Write ``str()`` of an object to standard output, and below it of the objects inside it."""
+    for line in _str_lines(obj):
+        print(line)
+
+
+def _pretty_lines(obj: Any) -> Iterator[str]:
+    if isinstance(obj, Struct):
+        yield obj._describe()
+        for name, value, remark in obj._printed():
+            if isinstance(value, SubItem | ItemData):
+                yield f"{name}:"
+                yield from _indented(_pretty_lines(value))
+            elif isinstance(value, list):
+                yield f"{name}:"
+                yield from _pretty_lines(value)
+            else:
+                yield f"{name}: {value}{remark}"
+        if isinstance(obj, Sequence):
+            yield from _pretty_elements(obj)
+    elif isinstance(obj, Key):
+        yield f"<{Struct._public_module}.{type(obj).__name__}>"
+        yield str(obj)
+    elif isinstance(obj, Mapping):
+        for key, value in obj.items():
+            yield f"{key}:"
+            yield from _indented(_pretty_lines(value))
+    elif isinstance(obj, list | Iterator):
+        yield from _pretty_elements(obj)
+    else:
+        yield str(obj)
+
+
+def _pretty_elements(elements: Any) -> Iterator[str]:
+    for element in elements:
+        yield "-"
+        yield from _indented(_pretty_lines(element))
+
+
+def _str_lines(obj: Any) -> Iterator[str]:
+    if isinstance(obj, list | Iterator):
+        for element in obj:
+            yield from _str_lines(element)
+        return
+    yield str(obj)
+    if isinstance(obj, Struct):
+        for _, value, _ in obj._printed():
+            inside = value[0] if isinstance(value, list) else value
+            if isinstance(inside, SubItem | ItemData):
+                yield from _indented(_str_lines(value))
+        if isinstance(obj, Sequence):
+            yield from _indented(_str_lines(list(obj)))
+
+
+def _indented(lines: Iterator[str]) -> Iterator[str]:
+    return (f"  {line}" for line in lines)
+
+
+def mounted_filesystem_paths() -> list[str]:
+    """Return a path of each btrfs that is mounted, one per filesystem."""
+    from btrfs.source.mounts import mounted_filesystems
+
+    return [mount.path for mount in mounted_filesystems()]
