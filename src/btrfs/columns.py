@@ -28,6 +28,7 @@ from btrfs.layout import Field
 __all__ = ["Columns", "ItemBatch"]
 
 Columns = dict[str, NDArray[Any]]
+ItemClass = type[ItemData]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,14 @@ class ItemBatch:
         """Return the key of one item."""
         return Key(int(self.objectid[index]), int(self.type[index]), int(self.offset[index]))
 
+    def keys(self, indexes: NDArray[Any]) -> list[int]:
+        """Return the keys of some items as numbers of 136 bits."""
+        parts = (self.objectid[indexes], self.type[indexes], self.offset[indexes])
+        return [
+            (objectid << 72) + (key_type << 64) + offset
+            for objectid, key_type, offset in zip(*(part.tolist() for part in parts), strict=True)
+        ]
+
     def gather(self, dtype: DTypeLike, at: int | NDArray[np.int64]) -> NDArray[Any]:
         """Return a value from each body.
 
@@ -90,7 +99,7 @@ class ItemBatch:
         self._require_size(at + wanted.itemsize)
         return take(self.buffer, wanted, self.body + at)
 
-    def columns(self, cls: type[ItemData]) -> Columns:
+    def columns(self, cls: ItemClass) -> Columns:
         """Return the items of a class as columns, leaving out all others.
 
         The columns are the attributes that the class declares in its fixed part, in order, those
@@ -116,7 +125,7 @@ class ItemBatch:
         columns["transid"] = batch.transid
         return columns
 
-    def _structs(self, cls: type[ItemData]) -> NDArray[np.void]:
+    def _structs(self, cls: ItemClass) -> NDArray[np.void]:
         """Return the fixed part of each body, filled up with zeros where it may be cut off."""
         if cls._shortest is None or not (self.size < cls.struct_size).any():
             return self.gather(cls.dtype, 0)

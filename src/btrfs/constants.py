@@ -482,6 +482,8 @@ FEATURE_INCOMPAT_NAMES = {
 
 # Sizes and addresses of the layout of a device.
 
+# Addresses are signed in the kernel's offsets, so that the upper half is never used.
+MAX_ADDRESS = 1 << 63
 STRIPE_LEN = 64 * 1024
 MAX_LEVEL = 8
 CSUM_SIZE = 32

@@ -25,7 +25,6 @@ from btrfs.items.free_space import FreeSpaceBitmap, FreeSpaceExtent
 from btrfs.items.root import RootItem
 from btrfs.key import Key
 from btrfs.source import lookup
-from btrfs.source.disk.source import holds_btrfs, open_unmounted
 from btrfs.source.kernel import KernelSource
 from btrfs.source.mounts import mount_of_device
 
@@ -235,7 +234,9 @@ class FileSystem:
         objectid, key_type = constants.DEV_ITEMS_OBJECTID, constants.DEV_ITEM_KEY
         min_key = Key(objectid, key_type, min_devid)
         max_key = Key(objectid, key_type, max_devid)
-        return cast("Iterator[DevItem]", self.search(constants.CHUNK_TREE_OBJECTID, min_key, max_key))
+        return cast(
+            "Iterator[DevItem]", self.search(constants.CHUNK_TREE_OBJECTID, min_key, max_key)
+        )
 
     def dev_extents(self, min_devid: int = 1, max_devid: int = ULLONG_MAX) -> Iterator[DevExtent]:
         """Yield the allocated ranges of devices, between two numbers if not all."""
@@ -389,6 +390,8 @@ def _open_source(paths: list[str], choice: SourceChoice) -> Source:
             return KernelSource(paths[0])
         choice = "unmounted"
     if choice == "unmounted":
+        from btrfs.source.disk.source import open_unmounted
+
         return open_unmounted(paths)
     if choice == "mounted":
         return KernelSource(_mount_of(paths) or paths[0])
@@ -406,5 +409,7 @@ def _mount_of(paths: list[str]) -> str | None:
 def _is_device_or_image(path: str) -> bool:
     mode = os.stat(path).st_mode
     if stat.S_ISREG(mode):
+        from btrfs.source.disk.source import holds_btrfs
+
         return holds_btrfs(path)
     return stat.S_ISBLK(mode)

@@ -43,6 +43,7 @@ from btrfs.constants import (
 from btrfs.items.base import SearchHeader as SearchHeader
 from btrfs.key import Key
 from btrfs.layout import (
+    Bytes,
     Stored,
     Struct,
     as_flags,
@@ -141,7 +142,7 @@ class DevInfo(
     path_bytes: Annotated[bytes, Stored("1024s", "V1024")] = hidden()
     path: str
 
-    def __init__(self, buf: bytes) -> None:
+    def __init__(self, buf: Bytes) -> None:
         self._decode(buf, 0)
         self.path = os.fsdecode(self.path_bytes.split(b"\0", 1)[0])
 
@@ -469,7 +470,7 @@ def search_v2_into(
     """
     _pack_search_key(args, tree, min_key, max_key, min_transid, max_transid, nr_items)
     struct.pack_into("<Q", args, _SEARCH_KEY.size, len(args) - SEARCH_V2_ARGS_SIZE)
-    fcntl.ioctl(fd, IOC_TREE_SEARCH_V2, args)  # type: ignore[arg-type]
+    fcntl.ioctl(fd, IOC_TREE_SEARCH_V2, args)
     return _found(args)
 
 

@@ -12,7 +12,7 @@ it is printed or, for the parts of variable length at the end, how long it is. F
 
 * slots, and a decoder that fills them from bytes (generated when the first object is made, as
   dataclasses generate ``__init__``),
-* ``Class.struct_size``, the bytes of the fixed part, and ``Class.dtype``, the same as a numpy dtype,
+* ``Class.struct_size``, the bytes of the fixed part, and ``Class.dtype``, the same in numpy,
   which is all that the column reader needs,
 * ``str()`` from ``line``, a ``NAME_str`` property per field that has a pretty form, and what
   :func:`btrfs.utils.pretty_print` shows.
@@ -88,7 +88,9 @@ s64 = Annotated[int, Stored("q", "<i8")]
 
 _UUID = Stored("16s", "V16")
 if TYPE_CHECKING:
-    from uuid import UUID as uuid16
+    from uuid import UUID
+
+    uuid16 = UUID
 else:
     uuid16 = Annotated[bytes, _UUID]
 
@@ -175,7 +177,7 @@ def rest() -> Any:
 
 
 def array(of: "type[Struct]", count: str | None = None) -> Any:
-    """A list of structs, as many as the field ``count`` says, else up to the end of the item."""
+    """A list of structs, as many as the field ``count`` says, else up to the item's end."""
     return Option(tail=Tail(count, of))
 
 
@@ -233,7 +235,8 @@ def _annotations(namespace: dict[str, Any]) -> dict[str, Any]:
         if annotate is None:
             return {}
         return annotationlib.call_annotate_function(annotate, annotationlib.Format.VALUE)
-    return namespace.get("__annotations__", {})
+    annotations: dict[str, Any] = namespace.get("__annotations__", {})
+    return annotations
 
 
 def _is_class_variable(annotation: Any) -> bool:
@@ -330,6 +333,8 @@ class Struct(metaclass=StructMeta):
 
     _fields: ClassVar[tuple[Field, ...]]
     _printed_fields: ClassVar[tuple[Field, ...]]
+    struct_size: ClassVar[int]
+    _shortest: ClassVar[int | None]
     _line: ClassVar[str | None] = None
     _public_module: ClassVar[str] = "btrfs.ctree"
 
@@ -382,7 +387,9 @@ class Struct(metaclass=StructMeta):
                 continue
             if field.option.to_str is not None:
                 value = getattr(self, f"{field.name}_str")
-            remark = "" if field.key_part is None else f" (key {field.key_part})"
+            # An inline reference has what its item has in the key, but no key.
+            from_key = field.key_part is not None and hasattr(self, "header")
+            remark = f" (key {field.key_part})" if from_key else ""
             yield field.name, value, remark
 
 
@@ -430,8 +437,10 @@ def compile_decoder(
 def _fixed_source(fields: tuple[Field, ...], names: dict[str, Any]) -> list[str]:
     """Write the statements for the fixed part. Fields side by side are unpacked in one call."""
     lines: list[str] = []
-    codes, targets, converted = "", [], []
-    condition = None
+    codes = ""
+    targets: list[str] = []
+    converted: list[str] = []
+    condition: tuple[str, int] | None = None
     start = offset = 0
 
     def flush() -> None:

@@ -261,26 +261,27 @@ def parse_key_string(key_str: str) -> Key:
 
 def pretty_print(obj: Any) -> None:
     """Write an object to standard output, a line per attribute; lists and the like are walked."""
-    for line in _pretty_lines(obj):
+    for line in pretty_lines(obj):
         print(line)
 
 
 def str_print(obj: Any) -> None:
     """Write ``str()`` of an object to standard output, and below it of the objects inside it."""
-    for line in _str_lines(obj):
+    for line in str_lines(obj):
         print(line)
 
 
-def _pretty_lines(obj: Any) -> Iterator[str]:
+def pretty_lines(obj: Any) -> Iterator[str]:
+    """Yield the lines that :func:`pretty_print` writes."""
     if isinstance(obj, Struct):
         yield obj._describe()
         for name, value, remark in obj._printed():
             if isinstance(value, SubItem | ItemData):
                 yield f"{name}:"
-                yield from _indented(_pretty_lines(value))
+                yield from _indented(pretty_lines(value))
             elif isinstance(value, list):
                 yield f"{name}:"
-                yield from _pretty_lines(value)
+                yield from pretty_lines(value)
             else:
                 yield f"{name}: {value}{remark}"
         if isinstance(obj, Sequence):
@@ -291,7 +292,7 @@ def _pretty_lines(obj: Any) -> Iterator[str]:
     elif isinstance(obj, Mapping):
         for key, value in obj.items():
             yield f"{key}:"
-            yield from _indented(_pretty_lines(value))
+            yield from _indented(pretty_lines(value))
     elif isinstance(obj, list | Iterator):
         yield from _pretty_elements(obj)
     else:
@@ -301,22 +302,23 @@ def _pretty_lines(obj: Any) -> Iterator[str]:
 def _pretty_elements(elements: Any) -> Iterator[str]:
     for element in elements:
         yield "-"
-        yield from _indented(_pretty_lines(element))
+        yield from _indented(pretty_lines(element))
 
 
-def _str_lines(obj: Any) -> Iterator[str]:
+def str_lines(obj: Any) -> Iterator[str]:
+    """Yield the lines that :func:`str_print` writes."""
     if isinstance(obj, list | Iterator):
         for element in obj:
-            yield from _str_lines(element)
+            yield from str_lines(element)
         return
     yield str(obj)
     if isinstance(obj, Struct):
         for _, value, _ in obj._printed():
             inside = value[0] if isinstance(value, list) else value
             if isinstance(inside, SubItem | ItemData):
-                yield from _indented(_str_lines(value))
+                yield from _indented(str_lines(value))
         if isinstance(obj, Sequence):
-            yield from _indented(_str_lines(list(obj)))
+            yield from _indented(str_lines(list(obj)))
 
 
 def _indented(lines: Iterator[str]) -> Iterator[str]:

@@ -19,7 +19,15 @@ __all__ = ["FileExtentItem"]
 _INLINE_HEADER_SIZE = 21
 
 
-class FileExtentItem(ItemData, type=constants.EXTENT_DATA_KEY, shortest=_INLINE_HEADER_SIZE):
+class FileExtentItem(
+    ItemData,
+    type=constants.EXTENT_DATA_KEY,
+    line=(
+        "extent data at {logical_offset} generation {generation} ram_bytes {ram_bytes} "
+        "compression {compression_str} type {type_str}"
+    ),
+    shortest=_INLINE_HEADER_SIZE,
+):
     """A piece of a file (struct btrfs_file_extent_item).
 
     In a subvolume tree, under (inode number EXTENT_DATA offset in the file). A piece need not use
@@ -63,10 +71,7 @@ class FileExtentItem(ItemData, type=constants.EXTENT_DATA_KEY, shortest=_INLINE_
         self.inline_data = bytes(data[_INLINE_HEADER_SIZE:]) if inline else b""
 
     def __str__(self) -> str:
-        start = (
-            f"extent data at {self.logical_offset} generation {self.generation} "
-            f"ram_bytes {self.ram_bytes} compression {self.compression_str} type {self.type_str}"
-        )
+        start = super().__str__()
         if self.type == constants.FILE_EXTENT_INLINE:
             return f"{start} inline_encoded_nbytes {len(self.inline_data)}"
         return (

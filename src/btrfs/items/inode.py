@@ -1,6 +1,6 @@
 """Inodes: what is known of a file besides its content, and the names that lead to it."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from btrfs import constants
@@ -68,7 +68,8 @@ class TimeSpec(Struct):
         to nine, and scripts compare. The exact time is ``timestamp``.
         """
         try:
-            return (_EPOCH + timedelta(seconds=float(f"{self.sec}.{self.nsec}"))).isoformat()
+            time = _EPOCH + timedelta(seconds=float(f"{self.sec}.{self.nsec}"))
+            return time.replace(tzinfo=None).isoformat()
         except OverflowError:
             return str(self.sec)
 
@@ -81,18 +82,10 @@ class TimeSpec(Struct):
         return f"{self.sec}.{self.nsec} ({self.iso8601})"
 
 
-_EPOCH = datetime(1970, 1, 1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class InodeItem(
-    ItemData,
-    type=constants.INODE_ITEM_KEY,
-    line=(
-        "inode objectid {objectid} generation {generation} transid {transid} size {size} "
-        "nbytes {nbytes} block_group {block_group} mode {mode_str} nlink {nlink} uid {uid} "
-        "gid {gid} rdev {rdev} flags {flags:#x}({flags_str})"
-    ),
-):
+class InodeItem(ItemData, type=constants.INODE_ITEM_KEY):
     """A file, directory or other inode (struct btrfs_inode_item).
 
     In a subvolume tree, under (inode number INODE_ITEM 0).
@@ -135,6 +128,18 @@ class InodeItem(
     ctime: TimeSpec
     mtime: TimeSpec
     otime: TimeSpec
+
+    def __str__(self) -> str:
+        from btrfs.utils import inode_flags_str, inode_mode_str
+
+        # The inode inside a root item has no key, and so no number.
+        number = f" objectid {self.objectid}" if hasattr(self, "header") else ""
+        return (
+            f"inode{number} generation {self.generation} transid {self.transid} size {self.size} "
+            f"nbytes {self.nbytes} block_group {self.block_group} mode {inode_mode_str(self.mode)} "
+            f"nlink {self.nlink} uid {self.uid} gid {self.gid} rdev {self.rdev} "
+            f"flags {self.flags:#x}({inode_flags_str(self.flags)})"
+        )
 
 
 class InodeRef(SubItem, line="inode ref index {index} name {name_str}"):

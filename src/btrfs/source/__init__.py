@@ -1,1 +1,1 @@
-"""Where metadata comes from: the kernel that has a filesystem mounted, or the devices themselves."""
+"""Where metadata comes from: the kernel that has it mounted, or the devices themselves."""

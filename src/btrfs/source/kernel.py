@@ -75,7 +75,7 @@ class KernelSource:
         buf_size = _BATCH_BUF_SIZE
         while next_key <= max_key:
             args = np.empty(ioctl.SEARCH_V2_ARGS_SIZE + buf_size, np.uint8)
-            view = memoryview(args)
+            view = args.data
             try:
                 count = ioctl.search_v2_into(self.fd, view, tree, next_key, max_key)
             except OSError as error:

@@ -69,14 +69,14 @@ def _read_batch(leaves: list[Pointer], store: BlockStore, block_format: BlockFor
     vaddrs = np.array([leaf.vaddr for leaf in leaves], np.int64)
     buffer, good = store.read_many(vaddrs, block_format.nodesize)
     blocks = buffer.reshape(len(leaves), block_format.nodesize)
-    good &= _checksums_match(blocks, block_format)
     good &= _headers_match(blocks, leaves, block_format)
+    good &= _checksums_match(blocks, block_format)
     _read_again(blocks, leaves, np.flatnonzero(~good), store, block_format)
-    batch, leaf_of_item = _items(blocks)
-    suspicious = _suspicious_leaves(batch, leaf_of_item, leaves, block_format)
+    batch, starts, first = _items(blocks)
+    suspicious = _suspicious_leaves(batch, starts, first, leaves, block_format)
     if len(suspicious):
         _read_again(blocks, leaves, suspicious, store, block_format)
-        batch, _ = _items(blocks)
+        batch, _, _ = _items(blocks)
     return batch
 
 
@@ -88,7 +88,7 @@ def _read_again(
     block_format: BlockFormat,
 ) -> None:
     """Replace blocks by copies that pass all checks."""
-    for index in indexes:
+    for index in indexes.tolist():
         data, _ = read_block(store, block_format, leaves[index])
         blocks[index] = np.frombuffer(data, np.uint8)
 
@@ -99,9 +99,9 @@ def _headers(blocks: NDArray[np.uint8]) -> NDArray[np.void]:
 
 def _checksums_match(blocks: NDArray[np.uint8], block_format: BlockFormat) -> NDArray[np.bool_]:
     digest, size = block_format.checksum.digest, block_format.checksum.size
-    return np.array(
-        [digest(block[CSUM_SIZE:]) == block[:size].tobytes() for block in blocks], np.bool_
-    )
+    found = b"".join([digest(block) for block in blocks[:, CSUM_SIZE:]])
+    expected = np.ascontiguousarray(blocks[:, :size]).view((np.void, size))
+    return np.asarray(expected[:, 0] == np.frombuffer(found, (np.void, size)))
 
 
 def _headers_match(
@@ -123,77 +123,86 @@ def _headers_match(
     )
 
 
-def _items(blocks: NDArray[np.uint8]) -> tuple[ItemBatch, NDArray[np.intp]]:
-    """Return all items of blocks whose headers are right, and which block each is in."""
-    nodesize = blocks.shape[1]
+def _items(
+    blocks: NDArray[np.uint8],
+) -> tuple[ItemBatch, NDArray[np.uint32], NDArray[np.int64]]:
+    """Return all items of blocks whose headers are right.
+
+    Returns:
+        The items; where in its block the body of each begins, counted from the end of the header;
+        and the index of the first item of each block.
+    """
     headers = _headers(blocks)
     nritems = headers["nritems"].astype(np.int64)
-    leaf_of_item = np.repeat(np.arange(len(blocks)), nritems)
-    first_item = np.cumsum(nritems) - nritems
-    block_starts = np.arange(len(blocks)) * nodesize + HEADER_SIZE
-    # Position of the record with index i: start of its block + (i - first item) * record size.
-    record_starts = block_starts - first_item * ITEM_RECORD_SIZE
-    positions = record_starts[leaf_of_item] + np.arange(len(leaf_of_item)) * ITEM_RECORD_SIZE
+    first = np.cumsum(nritems) - nritems
+    after_header = np.arange(len(blocks), dtype=np.int64) * blocks.shape[1] + HEADER_SIZE
+    # The record with index i lies (i - first of its block) records after the header.
+    positions = np.repeat(after_header - first * ITEM_RECORD_SIZE, nritems)
+    positions += np.arange(0, len(positions) * ITEM_RECORD_SIZE, ITEM_RECORD_SIZE)
     buffer = blocks.reshape(-1)
     records = take(buffer, _RECORD_DTYPE, positions)
+    starts = np.ascontiguousarray(records["start"])
     batch = ItemBatch(
         buffer=buffer,
         objectid=np.ascontiguousarray(records["objectid"]),
         type=np.ascontiguousarray(records["type"]),
         offset=np.ascontiguousarray(records["offset"]),
-        transid=headers["generation"][leaf_of_item],
-        body=block_starts[leaf_of_item] + records["start"],
+        transid=np.repeat(headers["generation"], nritems),
+        body=np.repeat(after_header, nritems) + starts,
         size=np.ascontiguousarray(records["size"]),
     )
-    return batch, leaf_of_item
+    return batch, starts, first
 
 
 def _suspicious_leaves(
     batch: ItemBatch,
-    leaf_of_item: NDArray[np.intp],
+    starts: NDArray[np.uint32],
+    first: NDArray[np.int64],
     leaves: list[Pointer],
     block_format: BlockFormat,
 ) -> NDArray[np.intp]:
     """Return the indexes of leaves with items whose keys or bodies are not as they must be."""
     if not len(batch):
+        # Nothing but the root of an empty tree has no items, and it has no neighbours.
         return np.empty(0, np.intp)
-    nritems = np.bincount(leaf_of_item, minlength=len(leaves))
-    start = batch.body - (leaf_of_item * block_format.nodesize + HEADER_SIZE)
-    bad = start < (nritems * ITEM_RECORD_SIZE)[leaf_of_item]
-    bad |= start + batch.size > block_format.nodesize - HEADER_SIZE
-    # From one leaf to the next the keys must ascend as well, which covers the bounds that the
-    # blocks above give, but for the first and the last leaf and the first key of each.
-    bad[1:] |= ~_ascending(batch)
-    suspicious = np.unique(leaf_of_item[bad])
-    first = np.flatnonzero(np.diff(leaf_of_item, prepend=-1))
-    last = np.flatnonzero(np.diff(leaf_of_item, append=len(leaves)))
-    out_of_bounds = [
-        index
-        for index, first_item, last_item in zip(leaf_of_item[first], first, last, strict=True)
-        if leaves[index].min_key not in (None, batch.key(first_item).key)
-        or batch.key(last_item).key > leaves[index].max_key
+    behind = np.append(first[1:], len(batch))
+    ends = starts.astype(np.int64) + batch.size
+    bad = np.minimum.reduceat(starts, first) < (behind - first) * ITEM_RECORD_SIZE
+    bad |= np.maximum.reduceat(ends, first) > block_format.nodesize - HEADER_SIZE
+    # The bounds that the blocks above give to the keys.
+    bad |= [
+        leaf.min_key is not None and key != leaf.min_key
+        for leaf, key in zip(leaves, batch.keys(first), strict=True)
     ]
-    return np.union1d(suspicious, np.array(out_of_bounds, np.intp))
+    bad |= [key > leaf.max_key for leaf, key in zip(leaves, batch.keys(behind - 1), strict=True)]
+    # Keys ascend from leaf to leaf too. An item out of order belongs to the last leaf that begins
+    # at or before it.
+    out_of_order = np.flatnonzero(~_ascending(batch)) + 1
+    bad[np.searchsorted(first, out_of_order, "right") - 1] = True
+    return np.flatnonzero(bad)
 
 
 def _ascending(batch: ItemBatch) -> NDArray[np.bool_]:
     """Return for each item but the first whether its key is above the one before."""
-    objectid, offset = batch.objectid, batch.offset
-    same_objectid = objectid[1:] == objectid[:-1]
-    same_type = batch.type[1:] == batch.type[:-1]
-    return np.asarray(
-        (objectid[1:] > objectid[:-1])
-        | (same_objectid & (batch.type[1:] > batch.type[:-1]))
-        | (same_objectid & same_type & (offset[1:] > offset[:-1]))
-    )
+    ascending = np.asarray(batch.objectid[1:] > batch.objectid[:-1])
+    # In an extent tree few items share the first part of their key with a neighbour.
+    left = np.flatnonzero(~ascending)
+    if len(left):
+        objectid, key_type, offset = (
+            (part[left], part[left + 1]) for part in (batch.objectid, batch.type, batch.offset)
+        )
+        ascending[left] = (objectid[0] == objectid[1]) & (
+            (key_type[0] < key_type[1]) | ((key_type[0] == key_type[1]) & (offset[0] < offset[1]))
+        )
+    return ascending
 
 
 def _between(batch: ItemBatch, min_key: int, max_key: int) -> ItemBatch:
     """Cut off the items whose keys are not between two keys."""
     first, behind = 0, len(batch)
-    if len(batch) and batch.key(first).key < min_key:
+    if first < behind and batch.key(0) < min_key:
         first = _bisect(batch, min_key, first, behind)
-    if first < behind and batch.key(behind - 1).key > max_key:
+    if first < behind and batch.key(behind - 1) > max_key:
         behind = _bisect(batch, max_key + 1, first, behind)
     return batch if behind - first == len(batch) else batch.select(slice(first, behind))
 
@@ -202,7 +211,7 @@ def _bisect(batch: ItemBatch, key: int, first: int, behind: int) -> int:
     """Return the index of the first item whose key is not below the one given."""
     while first < behind:
         middle = (first + behind) // 2
-        if batch.key(middle).key < key:
+        if batch.key(middle) < key:
             first = middle + 1
         else:
             behind = middle

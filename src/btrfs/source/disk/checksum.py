@@ -35,7 +35,7 @@ def _crc32c(data: Checked) -> bytes:
     return int(google_crc32c.value(data)).to_bytes(4, "little")
 
 
-def _xxhash64(data: Checked) -> bytes:
+def _xxhash64(data: Any) -> bytes:
     import xxhash
 
     return xxhash.xxh64_intdigest(data).to_bytes(8, "little")

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from btrfs import constants
-from btrfs.constants import STRIPE_LEN
+from btrfs.constants import MAX_ADDRESS, STRIPE_LEN
 from btrfs.errors import CorruptError
 from btrfs.volumes import PROFILES, Profile, profile_of
 
@@ -52,7 +53,7 @@ class ChunkMap:
     def __init__(self, chunks: Iterable[Chunk]) -> None:
         self._chunks = sorted(chunks, key=lambda chunk: chunk.vaddr)
         self._starts = [chunk.vaddr for chunk in self._chunks]
-        for chunk, following in zip(self._chunks, self._chunks[1:], strict=False):
+        for chunk, following in pairwise(self._chunks):
             if chunk.vaddr + chunk.length > following.vaddr:
                 raise CorruptError(
                     f"chunk at {following.vaddr}",
@@ -167,7 +168,7 @@ def _split(profile: Profile, at: int, length: int) -> list[tuple[int, int]]:
     if not profile.striped:
         return [(at, length)]
     cuts = [at, *range((at // STRIPE_LEN + 1) * STRIPE_LEN, at + length, STRIPE_LEN), at + length]
-    return [(start, end - start) for start, end in zip(cuts, cuts[1:], strict=False)]
+    return [(start, end - start) for start, end in pairwise(cuts)]
 
 
 def check_chunk(chunk: Chunk, sectorsize: int) -> None:
@@ -182,30 +183,38 @@ def check_chunk(chunk: Chunk, sectorsize: int) -> None:
 
 def _violations(chunk: Chunk, sectorsize: int) -> Iterable[tuple[str, Any, Any]]:
     """Yield name, expected and found value of each field that cannot be right."""
-    if chunk.type & constants.BLOCK_GROUP_PROFILE_MASK not in PROFILES:
+    profile = PROFILES.get(chunk.type & constants.BLOCK_GROUP_PROFILE_MASK)
+    if profile is None:
         yield "profile", "at most one bit", f"0x{chunk.type:x}"
         return
-    if not chunk.type & constants.BLOCK_GROUP_TYPE_MASK:
-        yield "type", "DATA, SYSTEM or METADATA", f"0x{chunk.type:x}"
-    profile = profile_of(chunk.type)
-    if chunk.num_stripes < profile.min_stripes:
-        yield "num_stripes", f"at least {profile.min_stripes}", chunk.num_stripes
-    exact = not profile.striped
-    if exact and chunk.num_stripes != profile.ncopies:
-        yield "num_stripes", profile.ncopies, chunk.num_stripes
-    if chunk.num_stripes % profile.sub_stripes:
-        yield "num_stripes", f"a multiple of {profile.sub_stripes}", chunk.num_stripes
-    if profile.sub_stripes > 1 and chunk.sub_stripes != profile.sub_stripes:
-        yield "sub_stripes", profile.sub_stripes, chunk.sub_stripes
-    if chunk.stripe_len != STRIPE_LEN:
-        yield "stripe_len", STRIPE_LEN, chunk.stripe_len
-    if chunk.length == 0 or chunk.length % sectorsize:
-        yield "length", f"a multiple of {sectorsize}", chunk.length
-    if chunk.vaddr % sectorsize:
-        yield "vaddr", f"a multiple of {sectorsize}", chunk.vaddr
-    if chunk.vaddr + chunk.length >= 1 << 63:
-        # The largest address that the kernel, and the arrays here, have room for.
-        yield "end", "below 2**63", chunk.vaddr + chunk.length
-    for stripe in chunk.stripes:
-        if stripe.offset + chunk.length >= 1 << 63:
-            yield "offset of a stripe", "below 2**63", stripe.offset
+    stripes = chunk.num_stripes
+    # Where data is not striped, each stripe is a copy of the whole chunk.
+    stripes_right = (
+        stripes >= profile.min_stripes if profile.striped else stripes == profile.ncopies
+    )
+    end = chunk.vaddr + chunk.length
+    last_stripe = max((stripe.offset for stripe in chunk.stripes), default=0)
+    for what, is_right, expected, found in (
+        ("type", chunk.type & constants.BLOCK_GROUP_TYPE_MASK, "a type", f"0x{chunk.type:x}"),
+        ("num_stripes", stripes_right, profile.min_stripes, stripes),
+        ("num_stripes", stripes % profile.sub_stripes == 0, "an even number", stripes),
+        (
+            "sub_stripes",
+            profile.sub_stripes in (1, chunk.sub_stripes),
+            profile.sub_stripes,
+            chunk.sub_stripes,
+        ),
+        ("stripe_len", chunk.stripe_len == STRIPE_LEN, STRIPE_LEN, chunk.stripe_len),
+        ("length", chunk.length > 0, "more than 0", chunk.length),
+        ("length", chunk.length % sectorsize == 0, f"a multiple of {sectorsize}", chunk.length),
+        ("vaddr", chunk.vaddr % sectorsize == 0, f"a multiple of {sectorsize}", chunk.vaddr),
+        ("end", end < MAX_ADDRESS, f"below {MAX_ADDRESS}", end),
+        (
+            "stripe",
+            last_stripe + chunk.length < MAX_ADDRESS,
+            f"an address below {MAX_ADDRESS}",
+            last_stripe,
+        ),
+    ):
+        if not is_right:
+            yield what, expected, found

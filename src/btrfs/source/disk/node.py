@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated, Any, NamedTuple
 
-from btrfs.constants import CSUM_SIZE, KEY_MAX
+from btrfs.constants import CSUM_SIZE, KEY_MAX, MAX_ADDRESS
 from btrfs.errors import CorruptError
 from btrfs.items.base import SearchHeader
 from btrfs.key import Key
@@ -20,7 +20,6 @@ from btrfs.source.disk.checksum import ChecksumType
 __all__ = [
     "HEADER_SIZE",
     "ITEM_RECORD_SIZE",
-    "MAX_ADDRESS",
     "BlockFormat",
     "Header",
     "Leaf",
@@ -78,9 +77,6 @@ class Header(Struct):
 
 HEADER_SIZE = Header.struct_size
 
-# Addresses are signed in the kernel's offsets and in arrays, so the upper half is never used.
-MAX_ADDRESS = 1 << 63
-
 # struct btrfs_item: key, where the body is (counted from the end of the header), and its size.
 _ITEM_RECORD = struct.Struct("<QBQII")
 ITEM_RECORD_SIZE = _ITEM_RECORD.size
@@ -109,9 +105,9 @@ class Leaf:
         first, behind = bisect_left(self._keys, min_key), bisect_right(self._keys, max_key)
         data, generation = self._data, self.generation
         for objectid, type_, offset, start, size in self._records[first:behind]:
-            start += HEADER_SIZE
+            body = HEADER_SIZE + start
             header = SearchHeader(generation, objectid, offset, type_, size)
-            yield header, data[start : start + size]
+            yield header, data[body : body + size]
 
 
 class Node:
@@ -124,11 +120,13 @@ class Node:
     def __init__(self, children: list[Pointer]) -> None:
         self.children = children
 
-    def children_between(self, min_key: int, max_key: int) -> Iterator[Pointer]:
-        """Yield the blocks below that may hold keys between two keys."""
-        for child in self.children:
-            if child.max_key >= min_key and (child.min_key or 0) <= max_key:
-                yield child
+    def children_between(self, min_key: int, max_key: int) -> list[Pointer]:
+        """Return the blocks below that may hold keys between two keys."""
+        return [
+            child
+            for child in self.children
+            if child.max_key >= min_key and (child.min_key or 0) <= max_key
+        ]
 
 
 def parse_block(data: bytes, block_format: BlockFormat, pointer: Pointer) -> Leaf | Node:

@@ -307,10 +307,8 @@ class DiskSource:
     def _root_item(self, tree: int) -> RootItem | None:
         min_key = Key(tree, constants.ROOT_ITEM_KEY, 0)
         max_key = Key(tree, constants.ROOT_ITEM_KEY, ULLONG_MAX)
-        found = None
-        for found in lookup.items(self, constants.ROOT_TREE_OBJECTID, min_key, max_key):
-            pass
-        return cast("RootItem | None", found)
+        roots = list(lookup.items(self, constants.ROOT_TREE_OBJECTID, min_key, max_key))
+        return cast("RootItem", roots[-1]) if roots else None
 
     def _default_subvolume(self) -> int:
         """Return the subvolume that is mounted if none is named."""

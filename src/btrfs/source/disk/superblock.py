@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from btrfs import constants
-from btrfs.constants import CSUM_SIZE, MAX_LEVEL, SUPER_INFO_SIZE, SUPER_MAGIC
+from btrfs.constants import CSUM_SIZE, MAX_ADDRESS, MAX_LEVEL, SUPER_INFO_SIZE, SUPER_MAGIC
 from btrfs.errors import CorruptError, UnsupportedFeatureError
 from btrfs.items.device import DevItem
 from btrfs.layout import Stored, Struct, as_flags, hidden, u8, u16, u32, u64, uuid16
@@ -131,28 +131,41 @@ def _violations(superblock: Superblock, data: bytes, paddr: int) -> Iterator[tup
         yield "csum_type", "0 to 3", superblock.csum_type
         return
     checksum = superblock.checksum
-    found = checksum.digest(data[CSUM_SIZE:SUPER_INFO_SIZE])
-    if found != superblock.csum[: checksum.size]:
-        yield "checksum", superblock.csum[: checksum.size].hex(), found.hex()
+    digest = checksum.digest(data[CSUM_SIZE:SUPER_INFO_SIZE])
+    if digest != superblock.csum[: checksum.size]:
+        yield "checksum", superblock.csum[: checksum.size].hex(), digest.hex()
         return
-    if superblock.bytenr != paddr:
-        yield "bytenr", paddr, superblock.bytenr
-    for name in ("sectorsize", "nodesize"):
-        value = getattr(superblock, name)
-        if value & (value - 1) or not _MIN_BLOCK_SIZE <= value <= _MAX_BLOCK_SIZE:
-            yield name, f"a power of two, {_MIN_BLOCK_SIZE} to {_MAX_BLOCK_SIZE}", value
-    if superblock.nodesize < superblock.sectorsize:
-        yield "nodesize", f"at least the sectorsize {superblock.sectorsize}", superblock.nodesize
-    for name in ("root_level", "chunk_root_level", "log_root_level"):
-        if getattr(superblock, name) >= MAX_LEVEL:
-            yield name, f"below {MAX_LEVEL}", getattr(superblock, name)
+    sectorsize, nodesize = superblock.sectorsize, superblock.nodesize
+    sizes = f"a power of two, {_MIN_BLOCK_SIZE} to {_MAX_BLOCK_SIZE}"
+    array_size = superblock.sys_chunk_array_size
+    for what, is_right, expected, found in (
+        ("bytenr", superblock.bytenr == paddr, paddr, superblock.bytenr),
+        ("sectorsize", _is_block_size(sectorsize), sizes, sectorsize),
+        ("nodesize", _is_block_size(nodesize), sizes, nodesize),
+        ("nodesize", nodesize >= sectorsize, f"at least {sectorsize}", nodesize),
+        ("num_devices", superblock.num_devices > 0, "at least 1", 0),
+        (
+            "sys_chunk_array_size",
+            array_size <= len(superblock.sys_chunk_array),
+            f"at most {len(superblock.sys_chunk_array)}",
+            array_size,
+        ),
+        (
+            "dev_item.fsid",
+            superblock.dev_item.fsid == superblock.header_fsid,
+            superblock.header_fsid,
+            superblock.dev_item.fsid,
+        ),
+    ):
+        if not is_right:
+            yield what, expected, found
     for name in ("root", "chunk_root", "log_root"):
-        if getattr(superblock, name) % (superblock.sectorsize or 1):
-            yield name, f"a multiple of {superblock.sectorsize}", getattr(superblock, name)
-    if superblock.sys_chunk_array_size > len(superblock.sys_chunk_array):
-        expected = f"at most {len(superblock.sys_chunk_array)}"
-        yield "sys_chunk_array_size", expected, superblock.sys_chunk_array_size
-    if superblock.num_devices == 0:
-        yield "num_devices", "at least 1", 0
-    if superblock.dev_item.fsid != superblock.header_fsid:
-        yield "dev_item.fsid", superblock.header_fsid, superblock.dev_item.fsid
+        address, level = getattr(superblock, name), getattr(superblock, f"{name}_level")
+        if level >= MAX_LEVEL:
+            yield f"{name}_level", f"below {MAX_LEVEL}", level
+        if address >= MAX_ADDRESS or (sectorsize and address % sectorsize):
+            yield name, f"a multiple of {sectorsize} below {MAX_ADDRESS}", address
+
+
+def _is_block_size(size: int) -> bool:
+    return _MIN_BLOCK_SIZE <= size <= _MAX_BLOCK_SIZE and not size & (size - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 from btrfs.errors import CorruptError
@@ -59,10 +60,11 @@ class TreeReader:
         Raises:
             CorruptError: A block has no copy that passes all checks.
         """
-        for pointer in self._leaf_pointers(root, min_key, max_key):
-            leaf = self._read(pointer)
-            assert isinstance(leaf, Leaf)
-            yield from leaf.items(min_key, max_key)
+        for leaves in self._leaves(root, min_key, max_key):
+            for pointer in leaves:
+                leaf = self._read(pointer)
+                assert isinstance(leaf, Leaf)
+                yield from leaf.items(min_key, max_key)
 
     def batches(self, root: Pointer, min_key: int, max_key: int) -> Iterator[ItemBatch]:
         """Yield the same items many at a time.
@@ -72,18 +74,22 @@ class TreeReader:
         """
         from btrfs.source.disk.bulk import read_batches
 
-        pointers = self._leaf_pointers(root, min_key, max_key)
-        return read_batches(pointers, self._store, self._format, min_key, max_key)
+        leaves = chain.from_iterable(self._leaves(root, min_key, max_key))
+        return read_batches(leaves, self._store, self._format, min_key, max_key)
 
-    def _leaf_pointers(self, pointer: Pointer, min_key: int, max_key: int) -> Iterator[Pointer]:
-        """Yield the leaves that may hold keys between two keys."""
+    def _leaves(self, pointer: Pointer, min_key: int, max_key: int) -> Iterator[list[Pointer]]:
+        """Yield the leaves that may hold keys between two keys, all below one node at a time."""
         if pointer.level == 0:
-            yield pointer
+            yield [pointer]
             return
         node = self._read(pointer)
         assert isinstance(node, Node)
-        for child in node.children_between(min_key, max_key):
-            yield from self._leaf_pointers(child, min_key, max_key)
+        children = node.children_between(min_key, max_key)
+        if pointer.level == 1:
+            yield children
+            return
+        for child in children:
+            yield from self._leaves(child, min_key, max_key)
 
     def _read(self, pointer: Pointer) -> Leaf | Node:
         if pointer in self._cache:

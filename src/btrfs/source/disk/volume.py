@@ -63,8 +63,8 @@ class Volume:
         """
         import numpy as np
 
-        buffer = np.zeros(len(vaddrs) * length, np.uint8)
-        view = memoryview(buffer)
+        buffer = np.empty(len(vaddrs) * length, np.uint8)
+        view = buffer.data
         good = np.zeros(len(vaddrs), np.bool_)
         devids, paddrs = self._chunk_map.first_copies(vaddrs, length)
         follows = (np.diff(devids) == 0) & (np.diff(paddrs) == length)
