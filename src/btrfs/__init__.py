@@ -13,9 +13,12 @@ The modules are imported when they are first used: ``import btrfs`` alone costs 
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+# Of typing, a type checker needs only the name, and the import would take longer than all the rest.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from btrfs import (
         columns as columns,
         constants as constants,
@@ -61,7 +64,7 @@ _MODULES = {
 _HOMES = {"FileSystem": "filesystem", "BtrfsError": "errors"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Import a module, or what is offered here from one, when it is first used (PEP 562)."""
     if name in _MODULES:
         return importlib.import_module(f"btrfs.{name}")

@@ -29,7 +29,7 @@ __all__ = ["read_batches"]
 
 # Bytes of blocks in a batch: enough that a batch is worth its calls of numpy, and few enough that
 # the blocks stay in the processor's cache between them.
-_BATCH_BYTES = 2 << 20
+_BATCH_BYTES = 1 << 20
 
 # struct btrfs_item
 _RECORD_DTYPE = np.dtype(

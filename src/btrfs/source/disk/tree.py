@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BlockStore", "TreeReader", "read_block"]
 
-_CACHED_BLOCKS = 256
+# A look-up needs a path from the root to a leaf. A parsed block takes some 100 KiB.
+_CACHED_BLOCKS = 16
 
 
 class BlockStore(Protocol):
