@@ -1,0 +1,44 @@
+# make demo    draw pictures of the filesystem that comes with the package, into demo/
+# make test    install what the tests need; lint, type check and test
+# make lint    ruff and mypy alone
+# make bench   build two large filesystems and measure on them (root, some minutes, 5 GB of disk)
+# make clean   remove what these made
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: demo test lint bench clean debian-packages
+
+demo: $(VENV)/installed
+	@$(BIN)/python scripts/demo.py demo
+
+test: debian-packages lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict
+
+bench: debian-packages $(VENV)/installed-dev
+	$(BIN)/python -m bench
+
+debian-packages:
+	@scripts/debian-packages
+
+$(BIN)/python:
+	@scripts/make-venv $(PYTHON) $(VENV)
+
+$(VENV)/installed: $(BIN)/python pyproject.toml
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(BIN)/python pyproject.toml
+	$(PIP) install --editable '.[dev]'
+	@touch $(VENV)/installed $@
+
+clean:
+	rm -rf $(VENV) build demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
