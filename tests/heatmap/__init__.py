@@ -1,0 +1,1 @@
+"""Tests of the pictures: the engine by itself, and against the original."""

@@ -1,0 +1,49 @@
+"""Run the programs that tests need, and say well what went wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+Argument = str | os.PathLike[str]
+
+
+class CommandError(RuntimeError):
+    """A program ended with an exit code other than 0."""
+
+
+def run(*command: Argument, cwd: Argument | None = None) -> str:
+    """Run a program to its end and return its standard output.
+
+    Raises:
+        CommandError: it failed; the message holds the command and what it printed.
+    """
+    argv = [os.fspath(word) for word in command]
+    done = subprocess.run(
+        argv, cwd=cwd, capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode != 0:
+        raise CommandError(
+            f"{' '.join(argv)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+        )
+    return done.stdout
+
+
+def missing(programs: Sequence[str]) -> list[str]:
+    """Return those of the programs that this machine does not have."""
+    return [program for program in programs if shutil.which(program) is None]
+
+
+def install(requirement: str, target: Path) -> None:
+    """Install a Python package and what it needs into a folder of its own, with pip."""
+    # Under another name first: a folder of the right name is a whole one.
+    unfinished = target.with_name(f"{target.name}.unfinished")
+    run(
+        *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+        *("--upgrade", "--target", unfinished, requirement),
+    )
+    unfinished.rename(target)
