@@ -1,0 +1,131 @@
+"""The two filesystems that are measured, made once and kept.
+
+`extents-300k` is what years of use leave: many small files, deletions, a large file overwritten at
+random. `extents-3m` has ten times as many extents, of small fallocate calls with holes between
+them, so that none of its data is ever written. Both lie in sparse image files; `ensure()` builds
+the one that is missing, in a minute or so, and leaves nothing mounted.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab.loopfs import LoopFilesystem, loop_filesystem
+
+WORKERS = os.cpu_count() or 1
+PAGE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one of the filesystems is made."""
+
+    name: str
+    size: str
+    write: Callable[[Path], None]
+
+
+def ensure(recipe: Recipe, cache: Path, report: Callable[[str], None]) -> Path:
+    """Return the image of a recipe, building it first if it is not in the cache."""
+    image = cache / f"{recipe.name}.img"
+    if image.exists():
+        return image
+    report(f"building {image} ...")
+    begin = time.monotonic()
+    workshop = cache / f"{recipe.name}.building"
+    with loop_filesystem(
+        workshop,
+        size=recipe.size,
+        metadata="single",
+        data="single",
+        label=recipe.name,
+        mount_options="noatime,nobarrier,commit=300",
+    ) as filesystem:
+        recipe.write(filesystem.mountpoint)
+        settle(filesystem)
+    filesystem.images[0].rename(image)
+    filesystem.mountpoint.rmdir()
+    workshop.rmdir()
+    report(f"built {image} in {time.monotonic() - begin:.0f} s")
+    return image
+
+
+def settle(filesystem: LoopFilesystem) -> None:
+    """Commit, and let the cleaner finish, so that two runs read the same."""
+    filesystem.sync()
+    filesystem.unmount()
+
+
+def write_used(root: Path) -> None:
+    """Write small files, delete a third of them, and overwrite a large file at random."""
+    share(write_small_files, root)
+    overwrite_at_random(root / "database", size=1 << 30, writes=190_000)
+
+
+def write_small_files(root: Path, worker: int, files: int = 190_000 // WORKERS) -> None:
+    """Write files of one to four pages, in folders of 500, and delete a third of them."""
+    choose = random.Random(worker)
+    content = choose.randbytes(4 * PAGE)
+    names = []
+    for number in range(files):
+        if number % 500 == 0:
+            place = root / f"worker{worker}" / str(number)
+            place.mkdir(parents=True)
+        name = os.fspath(place / f"file{number}")
+        write_file(name, content[: choose.randint(PAGE, 4 * PAGE)])
+        names.append(name)
+    os.sync()
+    for name in choose.sample(names, files // 3):
+        os.unlink(name)
+
+
+def write_file(name: str, content: bytes) -> None:
+    """Write a small file, by the fewest system calls."""
+    descriptor = os.open(name, os.O_CREAT | os.O_WRONLY, 0o644)
+    os.write(descriptor, content)
+    os.close(descriptor)
+
+
+def overwrite_at_random(path: Path, size: int, writes: int) -> None:
+    """Write a large file in one go, then single pages all over it."""
+    choose = random.Random(0)
+    content = choose.randbytes(1 << 20)
+    with path.open("wb") as file:
+        for _ in range(size // len(content)):
+            file.write(content)
+        os.fsync(file.fileno())
+        for page in choose.sample(range(size // PAGE), writes):
+            os.pwrite(file.fileno(), content[:PAGE], page * PAGE)
+        os.fsync(file.fileno())
+
+
+def write_prealloc(root: Path) -> None:
+    """Allocate single pages with holes of a page between them."""
+    share(allocate_pages, root)
+
+
+def allocate_pages(
+    root: Path, worker: int, files: int = 100, extents: int = 3_050_000 // (100 * WORKERS)
+) -> None:
+    """Allocate every second page of many files, without writing any."""
+    for number in range(files):
+        descriptor = os.open(root / f"worker{worker}-{number}", os.O_CREAT | os.O_WRONLY, 0o644)
+        for index in range(extents):
+            os.posix_fallocate(descriptor, index * 2 * PAGE, PAGE)
+        os.close(descriptor)
+
+
+def share(work: Callable[[Path, int], None], root: Path) -> None:
+    """Call work(root, worker) in one process per core."""
+    with ProcessPoolExecutor(WORKERS) as pool:
+        list(pool.map(work, [root] * WORKERS, range(WORKERS)))
+
+
+USED = Recipe("extents-300k", "16G", write_used)
+PREALLOC = Recipe("extents-3m", "24G", write_prealloc)
