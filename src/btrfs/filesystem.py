@@ -57,7 +57,7 @@ class FileSystem:
         source: 'mounted' or 'unmounted' to choose instead of 'auto'.
 
     Attributes:
-        path: What was opened; of a list, the first.
+        path: What was opened: of a mounted block device, its mount point; of a list, the first.
         fsid: UUID of the filesystem.
         nodesize: Bytes of a tree block.
         sectorsize: Bytes of the smallest extent of data.
@@ -79,9 +79,9 @@ class FileSystem:
         if not targets:
             raise ValueError("nothing to open")
         paths = [os.fspath(target) for target in targets]
-        self.path = paths[0]
         self._source = _open_source(paths, source)
         self.mounted = self._source.mounted
+        self.path = self._source.path
         info = self._source.fs_info()
         self.fsid = info.fsid
         self.nodesize = info.nodesize

@@ -345,6 +345,8 @@ class Struct(metaclass=StructMeta):
         return type(self)._line_template().format_map(_Attributes(self))
 
     if TYPE_CHECKING:
+        # Type checkers cannot see the properties that end in _str.
+        def __getattr__(self, name: str) -> str: ...
 
         def _decode(self, data: Bytes, pos: int) -> int:
             """Set all attributes from the bytes at pos; return where the struct ends."""

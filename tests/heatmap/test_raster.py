@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 
 from heatmap import curves
@@ -24,17 +23,13 @@ MIN_BRIGHTNESS = 0.1
 def lines(draw: st.DrawFn, per_pixel: int | None = None) -> tuple[int, int, Intervals]:
     """Return the length of a line, an order, and intervals on the line."""
     order = draw(st.integers(0, 5))
-    if per_pixel is None:
-        total = draw(st.integers(4**order, 1 << 44))
-    else:
-        total = per_pixel * 4**order
+    lengths = st.integers(4**order, 1 << 44) if per_pixel is None else st.just(per_pixel * 4**order)
+    total = draw(lengths)
     borders = draw(st.lists(st.integers(0, total), max_size=60).map(sorted))
     pairs = list(zip(borders[::2], borders[1::2], strict=False))
     count = len(pairs)
     value = draw(st.lists(st.integers(0, 3), min_size=count, max_size=count))
-    used = draw(
-        st.none() | st.lists(st.floats(0, 1, width=16), min_size=count, max_size=count)
-    )
+    used = draw(st.none() | st.lists(st.floats(0, 1, width=16), min_size=count, max_size=count))
     return total, order, intervals(pairs, value, used)
 
 
@@ -62,7 +57,7 @@ def draw(
 ) -> NDArray[np.uint8]:
     """Draw a whole picture."""
     total, order = line
-    raster = Raster(Span(total, order, 0, 4**order), COLOURS, MIN_BRIGHTNESS)
+    raster = Raster(Span(total, order), COLOURS, MIN_BRIGHTNESS)
     canvas = Canvas(curves.pieces(curve, order), 1 << order)
     for batch in shown:
         canvas.draw(raster.add(batch))
@@ -126,7 +121,7 @@ def test_coverage_adds_up_to_the_bytes(line: tuple[int, int, Intervals]) -> None
     total, order, shown = line
     keep = shown.length > 0
     start, length = shown.start[keep], shown.length[keep]
-    touch = touched(Span(total, order, 0, 4**order), start, length)
+    touch = touched(Span(total, order), start, length)
     between = np.maximum(touch.last - touch.first - 1, 0)
     pixels = touch.in_first + touch.in_last + between
     assert (pixels * 4096).round(6).tolist() == length.tolist()
@@ -166,7 +161,7 @@ def test_one_interval_over_many_pieces() -> None:
 
 def test_the_last_byte_decides_about_the_last_pixel() -> None:
     # 10 bytes on 4 pixels: pixel 1 begins in the middle of byte 2, which belongs to pixel 0 then.
-    span = Span(10, 1, 0, 4)
+    span = Span(10, 1)
     touch = touched(span, np.array([0]), np.array([3]))
     assert (touch.first[0], touch.last[0]) == (0, 0)
     touch = touched(span, np.array([0]), np.array([8]))
@@ -178,7 +173,7 @@ def test_addresses_deep_in_a_long_line() -> None:
     order = 24
     total = 4096 * 4**order
     first = 4**order - 4
-    span = Span(total, order, first, 4)
+    span = Span(total, order, first)
     addresses = np.array([first * 4096, first * 4096 + 1, total])
     assert span.pixels(addresses).tolist() == [0, 1 / 4096, 4]
 

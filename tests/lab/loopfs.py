@@ -267,6 +267,13 @@ def mounted_images(
         yield filesystem
 
 
+@contextlib.contextmanager
+def attached_images(images: Sequence[Path]) -> Iterator[list[str]]:
+    """Attach loop devices to existing images, without mounting; detach them at the end."""
+    with attached(LoopFilesystem(list(images), images[0].with_name("mnt"))) as filesystem:
+        yield filesystem.devices
+
+
 def is_root() -> bool:
     """Tell whether this process may attach and mount."""
     return os.geteuid() == 0

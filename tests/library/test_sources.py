@@ -32,7 +32,8 @@ def assert_same_mounted(fs: support.LoopFilesystem) -> None:
 @pytest.mark.parametrize("csum", support.CSUMS)
 @pytest.mark.parametrize("layout", support.LAYOUTS, ids=lambda layout: layout.name)
 def test_profile_and_checksum(tmp_path: Path, layout: support.Layout, csum: str) -> None:
-    with support.filesystem(tmp_path, csum=csum, **layout.options) as fs:
+    options = layout.options | {"csum": csum}
+    with support.filesystem(tmp_path, **options) as fs:
         support.populate(fs.mountpoint)
         assert_same_mounted(fs)
 

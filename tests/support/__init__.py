@@ -12,7 +12,7 @@ heatmap_v9 (Debian's btrfs-heatmap).
 """
 
 from tests.lab.commands import CommandError, run
-from tests.lab.loopfs import LoopFilesystem, mounted_images
+from tests.lab.loopfs import LoopFilesystem, attached_images, mounted_images
 from tests.lab.populate import (
     enable_quota,
     enable_verity,
@@ -41,6 +41,7 @@ __all__ = [
     "CommandError",
     "Layout",
     "LoopFilesystem",
+    "attached_images",
     "enable_quota",
     "enable_verity",
     "filesystem",

@@ -23,9 +23,11 @@ class Source(Protocol):
     All sources give the same items in the same order for the same filesystem.
 
     Attributes:
+        path: What was opened, or the first of several files.
         mounted: Whether a running kernel answers.
     """
 
+    path: str
     mounted: bool
 
     def search(

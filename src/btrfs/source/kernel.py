@@ -34,6 +34,7 @@ class KernelSource:
     """The filesystem that a path lies on. See :class:`btrfs.source.base.Source`.
 
     Attributes:
+        path: The path.
         fd: Descriptor of the path, or of its folder if it is neither a folder nor a plain file.
 
     Raises:
@@ -43,6 +44,7 @@ class KernelSource:
     mounted = True
 
     def __init__(self, path: str) -> None:
+        self.path = path
         self.fd = _open(path)
         try:
             ioctl.fs_info(self.fd)

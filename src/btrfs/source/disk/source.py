@@ -62,7 +62,7 @@ def open_unmounted(paths: list[str]) -> DiskSource:
     dump = Metadump(dumps[0])
     try:
         require_supported(dump.superblock)
-        return DiskSource(dump.superblock, dump, close=dump.close)
+        return DiskSource(dump.path, dump.superblock, dump, close=dump.close)
     except BaseException:
         dump.close()
         raise
@@ -87,10 +87,11 @@ def _open_devices(paths: list[str]) -> DiskSource:
         system_chunks = ChunkMap(_system_chunks(superblock))
         require_devices(devices, system_chunks, superblock.num_devices)
         # The superblock maps just enough to read the tree that has all the chunks.
-        chunk_source = DiskSource(superblock, Volume(devices, system_chunks), close=close)
+        chunk_source = DiskSource(paths[0], superblock, Volume(devices, system_chunks), close=close)
         chunk_map = ChunkMap(_checked_chunks(chunk_source, superblock))
         require_devices(devices, chunk_map, superblock.num_devices)
-        return DiskSource(superblock, Volume(devices, chunk_map), close=close, devices=devices)
+        volume = Volume(devices, chunk_map)
+        return DiskSource(paths[0], superblock, volume, close=close, devices=devices)
     except BaseException:
         close()
         raise
@@ -153,6 +154,7 @@ class DiskSource:
     """A filesystem whose blocks are in a store. See :class:`btrfs.source.base.Source`.
 
     Args:
+        path: What was opened, or the first of several files.
         superblock: What the trees are found from.
         store: The blocks.
         close: Closes the files.
@@ -163,12 +165,14 @@ class DiskSource:
 
     def __init__(
         self,
+        path: str,
         superblock: Superblock,
         store: BlockStore,
         *,
         close: Callable[[], None],
         devices: dict[int, Device] | None = None,
     ) -> None:
+        self.path = path
         self.superblock = superblock
         self.close = close
         self._devices = devices or {}

@@ -1,0 +1,226 @@
+"""No byte is trusted: what is wrong in a block is found, and another copy taken."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from btrfs import FileSystem
+from btrfs.constants import CSUM_SIZE, EXTENT_TREE_OBJECTID, SUPER_INFO_SIZE
+from btrfs.crc32c import crc32c_data
+from btrfs.ctree import ExtentItem
+from btrfs.errors import BtrfsError, CorruptError, NotBtrfsError
+from btrfs.source.disk.node import HEADER_SIZE, ITEM_RECORD_SIZE
+from btrfs.source.disk.source import DiskSource
+from btrfs.source.disk.volume import Volume
+from tests import support
+from tests.library.reading import all_batches, all_items
+
+SUPERBLOCK = 64 << 10
+BYTENR, GENERATION, NRITEMS, LEVEL, FSID = 48, 80, 96, 100, 32
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return support.stored_image("block-group-tree.img", tmp_path_factory.mktemp("original"))
+
+
+@pytest.fixture
+def image(original: Path, tmp_path: Path) -> Path:
+    """A filesystem whose metadata is stored twice, and whose extent tree is more than one leaf."""
+    support.run("cp", "--sparse=always", original, tmp_path / original.name)
+    return tmp_path / original.name
+
+
+def leaf_places(image: Path) -> list[int]:
+    """Return where the copies of the first leaf of the extent tree are."""
+    with FileSystem(image) as fs:
+        source = fs._source
+        assert isinstance(source, DiskSource)
+        root = source._root(EXTENT_TREE_OBJECTID)
+        leaves = [leaf for part in source._trees._leaves(root, 0, (1 << 136) - 1) for leaf in part]
+        volume = source._trees._store
+        assert isinstance(volume, Volume)
+        copies = volume._chunk_map.copies(leaves[0].vaddr, fs.nodesize)
+        return [pieces[0].paddr for pieces in copies]
+
+
+def change_block(image: Path, paddr: int, size: int, change: Callable[[bytearray], None]) -> None:
+    """Change bytes of a block, and make its checksum right again."""
+    with image.open("r+b") as file:
+        file.seek(paddr)
+        block = bytearray(file.read(size))
+        change(block)
+        block[:4] = crc32c_data(block[CSUM_SIZE:]).to_bytes(4, "little")
+        file.seek(paddr)
+        file.write(block)
+
+
+def put(code: str, at: int, value: int) -> Callable[[bytearray], None]:
+    """Return a change that writes one number."""
+    return lambda block: struct.pack_into(code, block, at, value)
+
+
+def swap_first_items(block: bytearray) -> None:
+    first, second = HEADER_SIZE, HEADER_SIZE + ITEM_RECORD_SIZE
+    end = second + ITEM_RECORD_SIZE
+    block[first:end] = block[second:end] + block[first:second]
+
+
+def repeat_third_item(block: bytearray) -> None:
+    third, fourth = (HEADER_SIZE + number * ITEM_RECORD_SIZE for number in (2, 3))
+    block[fourth : fourth + ITEM_RECORD_SIZE] = block[third:fourth]
+
+
+def raise_last_key(block: bytearray) -> None:
+    (nritems,) = struct.unpack_from("<I", block, NRITEMS)
+    block[HEADER_SIZE + (nritems - 1) * ITEM_RECORD_SIZE + 7] = 0xFF
+
+
+BODY_START = HEADER_SIZE + ITEM_RECORD_SIZE + 17
+CHANGES = {
+    "bytenr": (put("<Q", BYTENR, 4096), "bytenr: expected"),
+    "generation": (put("<Q", GENERATION, 1), "generation: expected"),
+    "fsid": (put("<Q", FSID, 0), "fsid: expected"),
+    "level": (put("<B", LEVEL, 1), "level: expected 0, found 1"),
+    "level 255": (put("<B", LEVEL, 255), "level: expected 0, found 255"),
+    "nritems": (put("<I", NRITEMS, 1 << 30), "nritems: expected 1 to"),
+    "no items": (put("<I", NRITEMS, 0), "nritems: expected 1 to"),
+    "order": (swap_first_items, "key: expected one above"),
+    "same key": (repeat_third_item, "key: expected one above"),
+    "first key": (put("<B", HEADER_SIZE, 1), "first key: expected"),
+    "last key": (raise_last_key, "last key: expected at most"),
+    "body behind the end": (put("<I", BODY_START, 1 << 20), "body of"),
+    "body in the records": (put("<I", BODY_START, 0), "body of"),
+    "huge body": (put("<I", BODY_START + 4, 0xFFFFFFFF), "body of"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_wrong_field_in_a_leaf(image: Path, name: str) -> None:
+    change, message = CHANGES[name]
+    first, second = leaf_places(image)
+    with FileSystem(image) as fs:
+        items, nodesize = all_items(fs), fs.nodesize
+    change_block(image, first, nodesize, change)
+    with FileSystem(image) as fs:
+        assert all_items(fs) == items
+        assert all_batches(fs) == items
+    change_block(image, second, nodesize, change)
+    with FileSystem(image) as fs:
+        with pytest.raises(CorruptError, match=message):
+            list(fs.search(EXTENT_TREE_OBJECTID))
+        with pytest.raises(CorruptError, match=message):
+            list(fs.columns(ExtentItem))
+
+
+def test_wrong_checksum(image: Path) -> None:
+    first, second = leaf_places(image)
+    with FileSystem(image) as fs:
+        items = all_items(fs)
+    for place, is_last in ((first, False), (second, True)):
+        with image.open("r+b") as file:
+            file.seek(place + 5000)
+            file.write(b"scribble")
+        with FileSystem(image) as fs:
+            if not is_last:
+                assert all_items(fs) == items
+                assert all_batches(fs) == items
+                continue
+            with pytest.raises(CorruptError, match=r"tree block at .* checksum: expected"):
+                list(fs.search(EXTENT_TREE_OBJECTID))
+            with pytest.raises(CorruptError, match=r"tree block at .* checksum: expected"):
+                list(fs.batches(EXTENT_TREE_OBJECTID))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put("<H", 0xC4, 9), "csum_type"),
+        (put("<Q", 0x30, 4096), "bytenr"),
+        (put("<I", 0x90, 512), "sectorsize"),
+        (put("<I", 0x94, 12345), "nodesize"),
+        (put("<I", 0x94, 1 << 30), "nodesize"),
+        (put("<I", 0xA0, 4096), "sys_chunk_array_size"),
+        (put("<B", 0xC7, 9), "chunk_root_level"),
+        (put("<Q", 0x50, 77), "root"),
+        (put("<Q", 0x88, 0), "num_devices"),
+        (put("<Q", 0x20, 0), "dev_item.fsid"),
+        (put("<B", 0x32B + 8, 7), "sys_chunk_array"),
+        (put("<H", 0x32B + 17 + 44, 999), "item"),
+        (put("<Q", 0x32B + 17 + 16, 4096), "stripe_len"),
+        (put("<Q", 0x32B + 17 + 24, 2 | 8 | 16), "profile"),
+        (put("<Q", 0x32B + 17, 1 << 63), "end"),
+        (put("<Q", 0x58, 4096), "to lie in a chunk"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_wrong_field_in_the_superblock(
+    image: Path, change: Callable[[bytearray], None], message: str
+) -> None:
+    with image.open("r+b") as file:
+        # Wipe the copy at 64 MiB, which would serve else.
+        file.seek(64 << 20)
+        file.write(bytes(SUPER_INFO_SIZE))
+    change_block(image, SUPERBLOCK, SUPER_INFO_SIZE, change)
+    with pytest.raises(CorruptError, match=message):
+        FileSystem(image)
+
+
+def test_another_copy_of_the_superblock(image: Path) -> None:
+    with FileSystem(image) as fs:
+        items = all_items(fs)
+    with image.open("r+b") as file:
+        file.seek(SUPERBLOCK + 200)
+        file.write(b"scribble")
+    with FileSystem(image) as fs:
+        assert all_items(fs) == items
+
+
+def test_truncated_image(image: Path) -> None:
+    with FileSystem(image) as fs:
+        places = [extent.paddr for extent in fs.dev_extents()]
+    with image.open("r+b") as file:
+        file.truncate(min(place for place in places if place > SUPERBLOCK) + 5000)
+    with pytest.raises(
+        CorruptError, match=r"device .*: expected .* bytes at .*, found its end"
+    ) as e:
+        FileSystem(image)
+    assert e.value.hint
+
+
+def test_every_length_of_a_truncated_dump(tmp_path: Path) -> None:
+    dump = support.stored_image("block-group-tree.btrfs-image", tmp_path)
+    content = dump.read_bytes()
+    # The last bytes only fill up the last cluster.
+    for size in range(0, len(content) - 1024, 3001):
+        dump.write_bytes(content[:size])
+        with pytest.raises((CorruptError, NotBtrfsError)), FileSystem(dump) as fs:
+            all_items(fs)
+
+
+@pytest.mark.parametrize(
+    ("at", "code", "value"),
+    [(8, "<Q", 1024), (16, "<I", 99), (20, "<B", 2), (21 + 8, "<I", 1 << 31), (1024, "<Q", 0)],
+    ids=["bytenr", "nritems", "compression", "size", "compressed bytes"],
+)
+def test_wrong_cluster_of_a_dump(tmp_path: Path, at: int, code: str, value: int) -> None:
+    dump = support.stored_image("block-group-tree.btrfs-image", tmp_path)
+    content = bytearray(dump.read_bytes())
+    struct.pack_into(code, content, at, value)
+    dump.write_bytes(content)
+    with pytest.raises(CorruptError) as caught, FileSystem(dump) as fs:
+        all_items(fs)
+    assert str(dump) in str(caught.value)
+
+
+def test_messages_are_one_line(image: Path) -> None:
+    first, second = leaf_places(image)
+    for place in (first, second):
+        change_block(image, place, 16384, CHANGES["generation"][0])
+    with FileSystem(image) as fs, pytest.raises(BtrfsError) as caught:
+        list(fs.search(EXTENT_TREE_OBJECTID))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,93 @@
+"""Keys: arithmetic, order, printing and parsing."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import given, strategies as st
+
+from btrfs.constants import KEY_MAX, KEY_TYPE_NAMES, OBJECTID_NAMES, ULLONG_MAX
+from btrfs.ctree import DiskKey, Key
+from btrfs.utils import parse_key_string
+
+u64 = st.one_of(
+    st.integers(0, ULLONG_MAX),
+    st.sampled_from(sorted(OBJECTID_NAMES)),
+    st.integers(0, 300),
+)
+keys = st.builds(Key, u64, st.one_of(st.integers(0, 255), st.sampled_from([*KEY_TYPE_NAMES])), u64)
+
+
+@given(u64, st.integers(0, 255), u64)
+def test_parts_make_a_number(objectid: int, type_: int, offset: int) -> None:
+    key = Key(objectid, type_, offset)
+    assert (key.objectid, key.type, key.offset) == (objectid, type_, offset)
+    assert key.key == (objectid << 72) + (type_ << 64) + offset
+
+
+@given(keys, st.integers(-(1 << 140), 1 << 140))
+def test_counting_wraps_around(key: Key, amount: int) -> None:
+    assert (key + amount).key == (key.key + amount) % (KEY_MAX + 1)
+    assert key + amount - amount == key
+
+
+@given(keys, keys)
+def test_order_is_that_of_the_numbers(key: Key, other: Key) -> None:
+    assert (key < other, key <= other, key == other) == (
+        key.key < other.key,
+        key.key <= other.key,
+        key.key == other.key,
+    )
+    assert (key > other.key, key >= other.key) == (key.key > other.key, key.key >= other.key)
+    assert (hash(key) == hash(other)) == (key == other)
+
+
+@given(keys)
+def test_what_is_printed_can_be_parsed(key: Key) -> None:
+    assert parse_key_string(str(key)) == key
+    assert parse_key_string(str(key).strip("()")) == key
+    assert eval(repr(key)) == key
+
+
+@given(keys)
+def test_disk_key_is_the_same_from_bytes(key: Key) -> None:
+    data = b"xyz" + (
+        key.objectid.to_bytes(8, "little") + bytes([key.type]) + key.offset.to_bytes(8, "little")
+    )
+    disk_key = DiskKey(data, 3)
+    assert disk_key == key
+    assert type(disk_key + 1) is DiskKey
+    assert pickle.loads(pickle.dumps(disk_key)) == key
+
+
+@pytest.mark.parametrize(
+    ("key", "printed"),
+    [
+        (Key(2, "ROOT_ITEM", 0), "(EXTENT_TREE ROOT_ITEM 0)"),
+        (Key(-9, 132, 5), "(DATA_RELOC_TREE ROOT_ITEM FS_TREE)"),
+        (Key(1, 216, 4), "(DEV_ITEMS DEV_ITEM 4)"),
+        (Key(4, 204, 5), "(4 DEV_EXTENT 5)"),
+        (Key(256, 228, 7), "(FIRST_CHUNK_TREE CHUNK_ITEM 7)"),
+        (Key(0, 249, 1), "(DEV_STATS PERSISTENT_ITEM 1)"),
+        (Key(256, 246, (1 << 48) + 5), "(0/256 QGROUP_RELATION 1/5)"),
+        (Key(5, 252, 7), "(0x0000000000000005 UUID_KEY_RECEIVED_SUBVOL 0x0000000000000007)"),
+        (Key(-1, -1, -1), "(-1 255 -1)"),
+    ],
+)
+def test_words_of_a_key(key: Key, printed: str) -> None:
+    assert str(key) == printed
+
+
+@pytest.mark.parametrize("text", ["", "1 2", "1 2 3 4", "1 BOGUS 2", "FIRST 1 2", "1 1 1/x"])
+def test_what_is_no_key(text: str) -> None:
+    with pytest.raises(ValueError, match=r"Key representation|Unknown key type|Unparsable key"):
+        parse_key_string(text)
+
+
+def test_parts_can_be_set() -> None:
+    key = Key(1, 2, 3)
+    key.objectid, key.type, key.offset = 4, 5, -1
+    assert key == Key(4, 5, ULLONG_MAX)
+    key.key = 9
+    assert key == Key(0, 0, 9)

@@ -1,0 +1,330 @@
+"""The program btrfs-heatmap: what it draws, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import btrfs
+import heatmap
+from btrfs_atlas import cli
+from heatmap import curves, grid, picture
+from tests import support
+
+PROGRAM = (sys.executable, "-m", "btrfs_atlas", "heatmap")
+
+SAMPLE = Path(cli.__file__).parent / "data" / "sample.btrfs-image"
+
+UNPRIVILEGED = ("setpriv", "--bounding-set=-all")
+"""Runs a program without what root may do beyond an ordinary user."""
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run in a folder that is empty, to see what files are written."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def assert_fails(capsys: pytest.CaptureFixture[str], folder: Path, *words: str | Path) -> str:
+    """Run the program, which must fail as it should; return what it says."""
+    before = sorted(folder.iterdir())
+    code = run_here(*words)
+    told = capsys.readouterr()
+    assert code == 1
+    assert sorted(folder.iterdir()) == before, "no file is written"
+    return assert_one_line(told.err)
+
+
+def assert_one_line(told: str) -> str:
+    assert re.fullmatch(r"Error: [^\n]+ Hint: [^\n]+\n", told)
+    return told
+
+
+def run_here(*words: str | Path) -> int | str | None:
+    """Run the program in this process; return its exit code."""
+    try:
+        return cli.heatmap([str(word) for word in words])
+    except SystemExit as ended:
+        return ended.code
+
+
+def image_of(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_sample(in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_here(SAMPLE) == 0
+    scope, grid_line, file_line = capsys.readouterr().out.splitlines()
+    assert scope == "scope device 1"
+    assert grid_line.startswith("grid order ")
+    (written,) = in_an_empty_folder.iterdir()
+    assert file_line == f"pngfile {written.name}"
+    assert re.fullmatch(r"fsid_[0-9a-f-]{36}_at_\d+\.png", written.name)
+    assert image_of(written).shape == (1024, 1024, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--sort", "virtual"], r"fsid_[0-9a-f-]{36}_chunks_at_\d+\.png"),
+        (["--curve", "snake"], r"fsid_[0-9a-f-]{36}_snake_at_\d+\.png"),
+        (
+            ["--curve", "linear", "--sort", "virtual"],
+            r"fsid_[0-9a-f-]{36}_linear_chunks_at_\d+\.png",
+        ),
+    ],
+)
+def test_file_names(in_an_empty_folder: Path, words: list[str], name: str) -> None:
+    target = in_an_empty_folder / "folder"
+    target.mkdir()
+    assert run_here(*words, "-q", "-o", target, SAMPLE) == 0
+    assert [bool(re.fullmatch(name, path.name)) for path in target.iterdir()] == [True]
+
+
+def test_block_group(in_an_empty_folder: Path) -> None:
+    with btrfs.FileSystem(SAMPLE) as fs:
+        group = next(iter(fs.block_groups()))
+        expected = heatmap.walk_extents(fs, [group], verbose=-1, size=8).pixels
+    assert run_here("--blockgroup", str(group.vaddr), "--size", "8", SAMPLE) == 0
+    (written,) = in_an_empty_folder.iterdir()
+    assert re.fullmatch(rf"fsid_[0-9a-f-]+_blockgroup_{group.vaddr}_at_\d+\.png", written.name)
+    pixels = image_of(written)
+    assert np.array_equal(pixels[:: 256 // len(expected), :: 256 // len(expected)], expected)
+
+
+def test_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_here("-q", "-o", "x.png", SAMPLE) == 0
+    told = capsys.readouterr()
+    assert told.out == told.err == ""
+
+
+@pytest.mark.parametrize("suffix", picture.FORMATS)
+def test_output_by_suffix(suffix: str, in_an_empty_folder: Path) -> None:
+    assert run_here("-o", f"x{suffix}", "--size", "6", "--legend", SAMPLE) == 0
+    with Image.open(in_an_empty_folder / f"x{suffix}") as image:
+        assert image.format == picture.FORMATS[suffix]
+
+
+def test_standard_output_has_the_image_and_nothing_else(tmp_path: Path) -> None:
+    done = subprocess.run([*PROGRAM, "-vvv", "-o", "-", SAMPLE], capture_output=True, check=True)
+    assert run_here("-q", "-o", tmp_path / "x.png", SAMPLE) == 0
+    (tmp_path / "stdout.png").write_bytes(done.stdout)
+    assert np.array_equal(image_of(tmp_path / "stdout.png"), image_of(tmp_path / "x.png"))
+    assert done.stderr == b""
+
+
+def test_legend_is_below_the_picture(in_an_empty_folder: Path) -> None:
+    assert run_here("-q", "-o", "bare.png", SAMPLE) == 0
+    assert run_here("-q", "-o", "legend.png", "--legend", SAMPLE) == 0
+    bare = image_of(in_an_empty_folder / "bare.png")
+    with_legend = image_of(in_an_empty_folder / "legend.png")
+    assert len(with_legend) > len(bare)
+    assert np.array_equal(with_legend[: len(bare)], bare)
+
+
+def test_show(
+    in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert run_here("--show", "--legend", SAMPLE) == 0
+    lines = capsys.readouterr().out.splitlines()
+    drawn = [line for line in lines if "▀" in line]
+    assert {line.count("▀") for line in drawn} <= {32, 40}
+    assert len(drawn) in (16, 20)
+    assert any("metadata" in line for line in lines)
+    assert not list(in_an_empty_folder.iterdir())
+    assert run_here("--show", "-o", "x.png", SAMPLE) == 0
+    assert (in_an_empty_folder / "x.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--order", "0"], "order 0 out of range. Hint: --order takes 1 to 14"),
+        (["--order", "40"], "order 40 out of range"),
+        (["--order", "-1"], "order -1 out of range"),
+        (["--order", "abc"], "invalid int value: 'abc'"),
+        (["--size", "15"], "size 15 out of range"),
+        (["--order", "9", "--size", "8"], r"size \(8\) cannot be smaller than order \(9\)"),
+        (["--curve", "spiral"], "invalid choice: 'spiral'"),
+        (["--sort", "random"], "invalid choice: 'random'"),
+        (["--blockgroup", "1"], "no block group at vaddr 1"),
+        (["--blockgroup", "-1"], "no block group at vaddr -1"),
+        (["--blockgroup", str(1 << 70)], "no block group at vaddr"),
+        (["--blockgroup", "first"], "not an address: 'first'"),
+        (["-o", "x.docx"], "cannot write a picture as '.docx'"),
+        (["-o", "missing/x.png"], "No such file or directory"),
+        (["-o", "-", "--show"], "standard output"),
+        (["--unknown"], "unrecognized arguments: --unknown"),
+    ],
+)
+def test_bad_options(
+    words: list[str],
+    complaint: str,
+    in_an_empty_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert re.search(complaint, assert_fails(capsys, in_an_empty_folder, *words, SAMPLE))
+
+
+def test_an_address_inside_a_block_group(
+    in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with btrfs.FileSystem(SAMPLE) as fs:
+        vaddr = next(iter(fs.block_groups())).vaddr
+    told = assert_fails(capsys, in_an_empty_folder, "--blockgroup", str(vaddr + 4096), SAMPLE)
+    assert f"begins at {vaddr}" in told
+
+
+def test_bad_targets(in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "missing: No such file" in assert_fails(capsys, in_an_empty_folder, "missing")
+    assert "TARGET" in assert_fails(capsys, in_an_empty_folder)
+    no_btrfs = assert_fails(capsys, in_an_empty_folder, "--source", "mounted", "/proc")
+    assert "/proc" in no_btrfs
+
+
+def test_an_output_that_cannot_be_written(in_an_empty_folder: Path) -> None:
+    support.require_root()
+    old = in_an_empty_folder / "old.png"
+    old.write_bytes(b"old")
+    in_an_empty_folder.chmod(0o555)
+    done = subprocess.run(
+        [*UNPRIVILEGED, *PROGRAM, "-o", old, SAMPLE], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "Permission denied" in assert_one_line(done.stderr)
+    assert old.read_bytes() == b"old"
+    assert list(in_an_empty_folder.iterdir()) == [old]
+
+
+def test_an_ordinary_user_on_a_mounted_filesystem(
+    mounted: support.LoopFilesystem, in_an_empty_folder: Path
+) -> None:
+    done = subprocess.run(
+        [*UNPRIVILEGED, *PROGRAM, mounted.mountpoint], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "root rights" in assert_one_line(done.stderr)
+    assert str(mounted.mountpoint) in done.stderr
+    assert not list(in_an_empty_folder.iterdir())
+
+
+def test_several_targets(in_an_empty_folder: Path, tmp_path: Path) -> None:
+    with support.filesystem(
+        tmp_path, devices=2, size="300M", data="raid1", metadata="raid1"
+    ) as made:
+        made.unmount()
+        assert run_here("-q", *made.images) == 0
+        assert len(list(in_an_empty_folder.iterdir())) == 1, "members of one filesystem"
+        target = in_an_empty_folder / "folder"
+        target.mkdir()
+        assert run_here("-q", "-o", target, made.images[0], SAMPLE, made.images[1]) == 0
+        assert len(list(target.iterdir())) == 2
+        assert run_here("-q", "-o", "x.png", made.images[0], SAMPLE) == 1
+        assert not (in_an_empty_folder / "x.png").exists()
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_here("--version") == 0
+    assert re.fullmatch(r"btrfs-heatmap \d+\.\d+\.\d+\n", capsys.readouterr().out)
+    assert run_here("--help") == 0
+    told = capsys.readouterr().out
+    assert f"1 to {grid.MAX_ORDER}" in told
+    for curve in curves.CURVES:
+        assert curve in told
+    for suffix in {".jpeg", ".tiff"} ^ picture.FORMATS.keys():
+        assert suffix in told
+
+
+def test_the_alias_is_the_subcommand(in_an_empty_folder: Path) -> None:
+    assert cli.main(["heatmap", "-q", "-o", "x.png", str(SAMPLE)]) == 0
+    assert cli.heatmap(["-q", "-o", "y.png", str(SAMPLE)]) == 0
+    one, other = (in_an_empty_folder / name for name in ("x.png", "y.png"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(
+        [*PROGRAM, "-vvv", "-o", "x.png", SAMPLE],
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(write_end)
+    assert done.returncode == 141
+    assert done.stderr == b""
+
+
+def test_interrupted(in_an_empty_folder: Path) -> None:
+    # A pipe that nobody reads holds the program up before it writes.
+    pipe = in_an_empty_folder / "pipe.png"
+    os.mkfifo(pipe)
+    with subprocess.Popen(
+        [*PROGRAM, "-o", pipe, SAMPLE],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as running:
+        assert running.stdout is not None
+        while not running.stdout.readline().startswith(b"grid "):
+            assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate()
+    assert running.returncode == 130
+    assert told == b""
+    assert list(in_an_empty_folder.iterdir()) == [pipe]
+
+
+def test_a_terminal_gets_no_image() -> None:
+    code, told = run_in_terminal(*PROGRAM, "-o", "-", str(SAMPLE))
+    assert code == 1
+    assert "a terminal cannot show" in told
+
+
+def run_in_terminal(*argv: str) -> tuple[int, str]:
+    """Run a program whose output is a terminal; return its exit code and its output."""
+    master, slave = pty.openpty()
+    with subprocess.Popen(argv, stdout=slave, stderr=slave, stdin=slave) as running:
+        os.close(slave)
+        told = b""
+        while running.poll() is None or select.select([master], [], [], 0)[0]:
+            if select.select([master], [], [], 0.1)[0]:
+                try:
+                    told += os.read(master, 65536)
+                except OSError:  # the other end is closed
+                    break
+    os.close(master)
+    return running.returncode, told.decode()
+
+
+def test_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = (
+        "import sys, time; from btrfs_atlas import progress\n"
+        "progress._PATIENCE_SECONDS = 0\n"
+        "with progress.ProgressBar('drawing') as bar:\n"
+        "    for done in range(0, 101, 20):\n"
+        "        bar(done, 100)\n"
+        "        time.sleep(0.05)\n"
+    )
+    monkeypatch.setenv("TERM", "xterm")
+    code, told = run_in_terminal(sys.executable, "-c", slow)
+    assert code == 0
+    assert "drawing" in told
+    done = subprocess.run([sys.executable, "-c", slow], capture_output=True, check=True)
+    assert done.stderr == b"", "nobody watches"
