@@ -65,9 +65,10 @@ class CorruptError(BtrfsError):
         self.found = found
         self.device = device
         self.paddr = paddr
-        place = "" if device is None else f" on {device}"
+        place = "" if device is None else device
         if paddr is not None:
             place += f" at {paddr}"
+        place = place and f" ({place})"
         verdict = "" if expected is None else f": expected {expected}, found {found}"
         super().__init__(f"{what}{place}{verdict}", hint=hint)
 

@@ -186,7 +186,7 @@ def test_truncated_image(image: Path) -> None:
     with image.open("r+b") as file:
         file.truncate(min(place for place in places if place > SUPERBLOCK) + 5000)
     with pytest.raises(
-        CorruptError, match=r"device .*: expected .* bytes at .*, found its end"
+        CorruptError, match=r"device \(.*\): expected .* bytes at .*, found its end"
     ) as e:
         FileSystem(image)
     assert e.value.hint

@@ -188,7 +188,7 @@ class Metadump:
             ):
                 if found not in expected:
                     raise CorruptError(
-                        f"cluster of the dump, {what},",
+                        f"cluster of the dump, {what}",
                         expected=" or ".join(map(str, expected)) if len(expected) < 3 else expected,
                         found=found,
                         device=self.path,

@@ -178,7 +178,7 @@ def check_chunk(chunk: Chunk, sectorsize: int) -> None:
         CorruptError: A field is not as it must be.
     """
     for what, expected, found in _violations(chunk, sectorsize):
-        raise CorruptError(f"chunk at {chunk.vaddr}, {what},", expected=expected, found=found)
+        raise CorruptError(f"chunk at {chunk.vaddr}, {what}", expected=expected, found=found)
 
 
 def _violations(chunk: Chunk, sectorsize: int) -> Iterable[tuple[str, Any, Any]]:

@@ -301,7 +301,7 @@ class DiskSource:
                 raise TreeNotFoundError(f"there is no tree {tree} in this filesystem")
             if root.level >= constants.MAX_LEVEL:
                 raise CorruptError(
-                    f"item {root.key}, level,",
+                    f"item {root.key}, level",
                     expected=f"below {constants.MAX_LEVEL}",
                     found=root.level,
                 )

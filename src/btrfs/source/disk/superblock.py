@@ -102,7 +102,7 @@ def parse_superblock(data: bytes, name: str, paddr: int) -> Superblock | None:
         return None
     for what, expected, found in _violations(superblock, data, paddr):
         raise CorruptError(
-            f"superblock, {what},", expected=expected, found=found, device=name, paddr=paddr
+            f"superblock, {what}", expected=expected, found=found, device=name, paddr=paddr
         )
     return superblock
 
