@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeAlias
 
 from btrfs.errors import CorruptError
+from btrfs.text import embedded_text_for_str, flags_str, inode_mode_str, pretty_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,12 +139,12 @@ def as_text(to_str: Callable[[Any], str]) -> Any:
 
 def as_size() -> Any:
     """Print as a size: '1.00GiB'."""
-    return Option(_pretty_size)
+    return Option(pretty_size)
 
 
 def as_flags(names: Mapping[int, str]) -> Any:
     """Print as the names of the bits that are set: 'DATA|RAID1'."""
-    return Option(functools.partial(_flags_str, names=names))
+    return Option(functools.partial(flags_str, flags_str_map=names))
 
 
 def as_name(names: Mapping[int, str], unknown: str | None = None) -> Any:
@@ -153,7 +154,7 @@ def as_name(names: Mapping[int, str], unknown: str | None = None) -> Any:
 
 def as_mode() -> Any:
     """Print as the mode of a file: '0100644'."""
-    return Option(lambda value: f"0{value:05o}")
+    return Option(inode_mode_str)
 
 
 def hidden() -> Any:
@@ -168,7 +169,7 @@ def present_unless(field: str, value: int) -> Any:
 
 def blob(count: str) -> Any:
     """Bytes, as many as the field ``count`` says; printed as text."""
-    return Option(_embedded_text, tail=Tail(count))
+    return Option(embedded_text_for_str, tail=Tail(count))
 
 
 def rest() -> Any:
@@ -184,24 +185,6 @@ def array(of: "type[Struct]", count: str | None = None) -> Any:
 def elements(of: "type[Struct]") -> Any:
     """The structs that an item is a list of, up to its end; printed as the item's elements."""
     return Option(hidden=True, tail=Tail(None, of))
-
-
-def _pretty_size(value: int) -> str:
-    from btrfs import utils
-
-    return utils.pretty_size(value)
-
-
-def _flags_str(value: int, names: Mapping[int, str]) -> str:
-    from btrfs import utils
-
-    return utils.flags_str(value, names)
-
-
-def _embedded_text(value: bytes) -> str:
-    from btrfs import utils
-
-    return utils.embedded_text_for_str(value)
 
 
 # The declaration, taken apart.

@@ -1,11 +1,11 @@
 """Numbers to words and back, and objects to text.
 
-The words are those that python-btrfs prints, since scripts compare them.
+The words are those that python-btrfs prints, since scripts compare them. Those that the structs
+themselves are printed with come from :mod:`btrfs.text`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +30,14 @@ from btrfs.constants import (
 from btrfs.items.base import ItemData, SubItem
 from btrfs.key import Key
 from btrfs.layout import Struct
+from btrfs.text import (
+    embedded_text_for_str as embedded_text_for_str,
+    flags_str as flags_str,
+    inode_mode_str as inode_mode_str,
+    parse_pretty_size as parse_pretty_size,
+    pretty_size as pretty_size,
+    pretty_size_units as pretty_size_units,
+)
 
 SZ_1K = 1 << 10
 SZ_2K = 2 << 10
@@ -53,75 +61,7 @@ SZ_256M = 256 << 20
 SZ_512M = 512 << 20
 SZ_1G = 1 << 30
 
-pretty_size_units = "_KMGTPE"
-
-
-# Sizes.
-
-
-def pretty_size(size: int, unit: str | None = None, binary: bool = True) -> str:
-    """Return a number of bytes as text with a unit and two decimals.
-
-    >>> pretty_size(1536)
-    '1.50KiB'
-    >>> pretty_size(1536, unit='M'), pretty_size(1536, unit=''), pretty_size(1536, binary=False)
-    ('0.00MiB', '1536', '1.54KB')
-
-    Args:
-        size: Bytes.
-        unit: A letter of 'KMGTPE' for that unit, '' for the plain number, None for the largest
-            unit that the size reaches.
-        binary: Units of 1024 instead of 1000.
-    """
-    if unit == "":
-        return str(size)
-    base = 1024 if binary else 1000
-    if unit is None:
-        power = 0
-        while abs(size) >= base ** (power + 1) and power < len(pretty_size_units) - 1:
-            power += 1
-        symbol = pretty_size_units[power] if power else ""
-    else:
-        power = pretty_size_units.index(unit.upper())
-        symbol = "k" if unit.upper() == "K" and not binary else unit.upper()
-    return f"{size / base**power:.2f}{symbol}{'i' if binary and power else ''}B"
-
-
-def parse_pretty_size(size_str: str) -> int:
-    """Return the bytes that a text like '10G' or '10GiB' stands for.
-
-    The number is whole; k, M, G, T, P and E are decimal unless an i follows; a B at the end may be
-    left out.
-
-    >>> parse_pretty_size('10G'), parse_pretty_size('10GiB')
-    (10000000000, 10737418240)
-
-    Raises:
-        ValueError: It is not such a text.
-    """
-    match = re.fullmatch(r"(\d+)(?:([kKMGTPE])(i?)B?|B)?", size_str)
-    if match is None:
-        raise ValueError(f"'{size_str}' is no size: expected a number like 4096, 10G or 10GiB")
-    number, unit, binary = match.groups()
-    power = pretty_size_units.index(unit.upper()) if unit else 0
-    return int(number) * int((1024 if binary else 1000) ** power)
-
-
 # Flags and enumerations.
-
-
-def flags_str(flags: int, flags_str_map: Mapping[int, str]) -> str:
-    """Return the names of the bits that are set, joined by '|'; 'none' where no bit is.
-
-    Args:
-        flags: The bits.
-        flags_str_map: Names by bit.
-    """
-    if not flags:
-        return "none"
-    names = [name for bit, name in flags_str_map.items() if flags & bit]
-    unknown = flags & ~sum(flags_str_map)
-    return "|".join([*names, f"unknown(0x{unknown:x})"] if unknown else names)
 
 
 def block_group_flags_str(flags: int) -> str:
@@ -172,11 +112,6 @@ def inode_flags_str(flags: int) -> str:
     return flags_str(flags, constants.INODE_FLAG_NAMES)
 
 
-def inode_mode_str(mode: int) -> str:
-    """Return type and permissions of an inode in octal digits: '0100644'."""
-    return f"0{mode:05o}"
-
-
 def root_item_flags_str(flags: int) -> str:
     """Return the flags of a root item: 'RDONLY'."""
     return flags_str(flags, constants.ROOT_FLAG_NAMES)
@@ -204,16 +139,6 @@ def dir_item_type_str(type_: int) -> str:
         KeyError: There is no such type.
     """
     return constants.DIR_ITEM_TYPE_NAMES[type_]
-
-
-def embedded_text_for_str(text: bytes) -> str:
-    """Return bytes that should be text in a printable form, whatever they are."""
-    if not text:
-        return "<empty>"
-    try:
-        return f"utf-8 '{bytes(text).decode()}'"
-    except UnicodeDecodeError:
-        return f"raw '{bytes(text)!r}'"
 
 
 # Trees and keys.

@@ -5,17 +5,14 @@ take more room. The free space cache v1, which is older, keeps them in files ins
 the root tree say which.
 """
 
+import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from btrfs import constants
+from btrfs import constants, free_space_tree
 from btrfs.errors import CorruptError
 from btrfs.items.base import ItemData
 from btrfs.key import DiskKey
 from btrfs.layout import as_flags, as_size, key_objectid, key_offset, rest, u32, u64
-
-if TYPE_CHECKING:
-    from btrfs import free_space_tree
 
 __all__ = ["FreeSpaceBitmap", "FreeSpaceExtent", "FreeSpaceHeader", "FreeSpaceInfo"]
 
@@ -81,7 +78,7 @@ class FreeSpaceBitmap(
     length: key_offset
     bitmap: bytes = rest()
 
-    def unpack(self, sectorsize: int) -> "Iterator[free_space_tree.FreeSpaceExtent]":
+    def unpack(self, sectorsize: int) -> Iterator[free_space_tree.FreeSpaceExtent]:
         """Yield the free ranges, neighbouring free sectors as one.
 
         Args:
@@ -90,8 +87,6 @@ class FreeSpaceBitmap(
         Raises:
             CorruptError: The bitmap has fewer bits than the range has sectors.
         """
-        from btrfs.free_space_tree import FreeSpaceExtent
-
         sectors = self.length // sectorsize
         if len(self.bitmap) * 8 < sectors:
             raise CorruptError(
@@ -99,17 +94,10 @@ class FreeSpaceBitmap(
                 expected=f"a bitmap of {sectors} bits",
                 found=f"{len(self.bitmap) * 8} bits",
             )
-        bits = int.from_bytes(self.bitmap, "little") & ((1 << sectors) - 1)
-        # The lowest set bit begins a free range, the lowest clear bit above it ends the range.
-        sector = 0
-        while bits:
-            skip = (bits & -bits).bit_length() - 1
-            bits >>= skip
-            count = (~bits & (bits + 1)).bit_length() - 1
-            bits >>= count
-            sector += skip
-            yield FreeSpaceExtent(self.vaddr + sector * sectorsize, count * sectorsize)
-            sector += count
+        bits = f"{int.from_bytes(self.bitmap, 'little'):0{sectors}b}"[::-1][:sectors]
+        for run in re.finditer("1+", bits):
+            vaddr = self.vaddr + run.start() * sectorsize
+            yield free_space_tree.FreeSpaceExtent(vaddr, len(run[0]) * sectorsize)
 
 
 class FreeSpaceHeader(

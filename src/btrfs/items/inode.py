@@ -21,6 +21,7 @@ from btrfs.layout import (
     u32,
     u64,
 )
+from btrfs.text import flags_str, inode_mode_str
 
 __all__ = [
     "InodeExtref",
@@ -130,15 +131,13 @@ class InodeItem(ItemData, type=constants.INODE_ITEM_KEY):
     otime: TimeSpec
 
     def __str__(self) -> str:
-        from btrfs.utils import inode_flags_str, inode_mode_str
-
         # The inode inside a root item has no key, and so no number.
         number = f" objectid {self.objectid}" if hasattr(self, "header") else ""
         return (
             f"inode{number} generation {self.generation} transid {self.transid} size {self.size} "
             f"nbytes {self.nbytes} block_group {self.block_group} mode {inode_mode_str(self.mode)} "
             f"nlink {self.nlink} uid {self.uid} gid {self.gid} rdev {self.rdev} "
-            f"flags {self.flags:#x}({inode_flags_str(self.flags)})"
+            f"flags {self.flags:#x}({flags_str(self.flags, constants.INODE_FLAG_NAMES)})"
         )
 
 

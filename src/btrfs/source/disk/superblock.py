@@ -10,6 +10,7 @@ from btrfs.errors import CorruptError, UnsupportedFeatureError
 from btrfs.items.device import DevItem
 from btrfs.layout import Stored, Struct, as_flags, hidden, u8, u16, u32, u64, uuid16
 from btrfs.source.disk.checksum import CHECKSUMS, ChecksumType
+from btrfs.text import flags_str
 
 __all__ = ["Superblock", "parse_superblock", "require_supported"]
 
@@ -116,8 +117,6 @@ def require_supported(superblock: Superblock) -> None:
     known = sum(constants.FEATURE_INCOMPAT_NAMES) & ~_UNSUPPORTED
     unknown = superblock.incompat_flags & ~known
     if unknown:
-        from btrfs.utils import flags_str
-
         names = flags_str(unknown, constants.FEATURE_INCOMPAT_NAMES)
         raise UnsupportedFeatureError(
             f"the filesystem has incompatible features that are not supported: {names}",
