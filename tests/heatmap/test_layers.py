@@ -124,7 +124,7 @@ def test_owners(root: int, name: str) -> None:
 
 
 def test_shared_blocks_belong_to_subvolumes() -> None:
-    shared = extent_item(TREE_BLOCK | 256, inline=inline_ref(SHARED_BLOCK_REF, 1 << 20))
+    shared = extent_item(TREE_BLOCK | 256, inline=inline_ref(SHARED_BLOCK_REF, 2))
     several = extent_item(TREE_BLOCK, refs=2, inline=inline_ref(TREE_BLOCK_REF, 2))
     bodies = [shared, several]
     items = [(i * NODESIZE, METADATA_ITEM, 0, body) for i, body in enumerate(bodies)]

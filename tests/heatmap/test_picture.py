@@ -99,10 +99,10 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
     got: list[bytes] = []
-    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
     reader.start()
     picture.write_image(colourful(), pipe)
-    reader.join()
+    reader.join(timeout=30)
     assert got[0].startswith(b"\x89PNG")
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 

@@ -135,9 +135,9 @@ def test_the_same_picture_along_every_curve() -> None:
 
 
 def test_where_intervals_overlap_the_first_one_counts() -> None:
-    overlapping = intervals([(0, 512), (256, 768), (300, 400)], [0, 1, 2])
+    overlapping = intervals([(0, 512), (256, 768), (300, 400), (500, 600)], [0, 1, 2, 3])
     apart = intervals([(0, 512), (512, 768)], [0, 1])
-    for size in (1, 2, 3):
+    for size in (1, 2, 3, 4):
         drawn = draw((1024, 3), batches(overlapping, size))
         assert np.array_equal(drawn, draw((1024, 3), [apart]))
 
@@ -176,6 +176,11 @@ def test_addresses_deep_in_a_long_line() -> None:
     span = Span(total, order, first)
     addresses = np.array([first * 4096, first * 4096 + 1, total])
     assert span.pixels(addresses).tolist() == [0, 1 / 4096, 4]
+
+
+def test_a_span_can_begin_inside_a_byte() -> None:
+    # 10 bytes on 4 pixels: pixel 1 begins in the middle of byte 2.
+    assert Span(10, 1, first=1).pixels(np.array([0, 5, 10])).tolist() == [-1, 1, 3]
 
 
 def test_shade_rounds_half_to_even() -> None:

@@ -1,0 +1,173 @@
+"""Draw a filesystem: the functions that scripts call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heatmap import curves, layers
+from heatmap.errors import HeatmapError
+from heatmap.grid import Grid, check_brightness, choose_geometry
+from heatmap.layers import Layer
+
+if TYPE_CHECKING:
+    from btrfs.ctree import BlockGroupItem, DevItem, FileSystem
+
+Progress = Callable[[int, int], None]
+"""Called while a picture is drawn: bytes of the address line so far, and all of them."""
+
+
+def walk_dev_extents(  # noqa: PLR0913 (a name and a signature that scripts rely on)
+    fs: FileSystem,
+    devices: Sequence[DevItem] | None = None,
+    order: int | None = None,
+    size: int | None = None,
+    default_granularity: int = layers.DEVICE_GRANULARITY,
+    verbose: int = 0,
+    min_brightness: float | None = None,
+    curve: str | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Grid:
+    """Draw what is allocated on devices, and how much of it is in use.
+
+    Args:
+        fs: the filesystem.
+        devices: the devices to show, one after another, by default all of them.
+        order: the picture has 2^order by 2^order pixels. Left out, it is as large as it needs to
+            be to show `default_granularity`, up to 10.
+        size: the picture is written as an image of 2^size by 2^size, each pixel repeated, by
+            default 10, or the order where that is larger.
+        default_granularity: bytes that a pixel is to stand for, about, where no order is given.
+        verbose: how much to print, -1 nothing at all, up to 3.
+        min_brightness: how bright pixels are that are allocated, but not in use, 0 to 1, by
+            default 0.1.
+        curve: 'hilbert' (the default), 'snake' or 'linear'.
+        progress: called while drawing.
+
+    Raises:
+        HeatmapError: There is no such picture. It is a ValueError.
+    """
+    shown = list(fs.devices()) if devices is None else list(devices)
+    layer = layers.devices(fs, shown, default_granularity)
+    return draw(
+        layer,
+        (order, size),
+        verbose=verbose,
+        min_brightness=min_brightness,
+        curve=curve,
+        progress=progress,
+    )
+
+
+def walk_chunks(  # noqa: PLR0913 (a name and a signature that scripts rely on)
+    fs: FileSystem,
+    devices: Sequence[DevItem] | None = None,
+    order: int | None = None,
+    size: int | None = None,
+    default_granularity: int = layers.DEVICE_GRANULARITY,
+    verbose: int = 0,
+    min_brightness: float | None = None,
+    curve: str | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Grid:
+    """Draw the chunks in the order of their virtual addresses, each with all its copies.
+
+    Args:
+        fs: the filesystem.
+        devices: the devices whose sizes make up the length of the line, by default all of them.
+        order: as in `walk_dev_extents()`, as are the arguments that follow.
+        size: the size of the image.
+        default_granularity: bytes that a pixel is to stand for, about.
+        verbose: how much to print.
+        min_brightness: how bright pixels are that are allocated, but not in use.
+        curve: 'hilbert' (the default), 'snake' or 'linear'.
+        progress: called while drawing.
+
+    Raises:
+        HeatmapError: There is no such picture. It is a ValueError.
+    """
+    sizes = list(fs.devices()) if devices is None else list(devices)
+    layer = layers.chunks(fs, sizes, default_granularity)
+    return draw(
+        layer,
+        (order, size),
+        verbose=verbose,
+        min_brightness=min_brightness,
+        curve=curve,
+        progress=progress,
+    )
+
+
+def walk_extents(  # noqa: PLR0913 (a name and a signature that scripts rely on)
+    fs: FileSystem,
+    block_groups: Iterable[BlockGroupItem],
+    order: int | None = None,
+    size: int | None = None,
+    default_granularity: int | None = None,
+    verbose: int = 0,
+    curve: str | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Grid:
+    """Draw the extents in block groups.
+
+    Args:
+        fs: the filesystem.
+        block_groups: the block groups to show, one after another.
+        order: as in `walk_dev_extents()`, as are the arguments that follow.
+        size: the size of the image.
+        default_granularity: bytes that a pixel is to stand for, about, by default the sectorsize.
+        verbose: how much to print.
+        curve: 'hilbert' (the default), 'snake' or 'linear'.
+        progress: called while drawing.
+
+    Raises:
+        HeatmapError: There is no such picture. It is a ValueError.
+    """
+    layer = layers.extents(fs, list(block_groups), default_granularity)
+    return draw(layer, (order, size), verbose=verbose, curve=curve, progress=progress)
+
+
+def draw(
+    layer: Layer,
+    geometry: tuple[int | None, int | None] = (None, None),
+    *,
+    verbose: int = 0,
+    min_brightness: float | None = None,
+    curve: str | None = None,
+    progress: Progress | None = None,
+) -> Grid:
+    """Draw a layer; the arguments are those of `walk_dev_extents()`, geometry is order and size."""
+    chosen = choose_geometry(layer.total_bytes, layer.granularity, *geometry)
+    check_brightness(min_brightness)
+    if curve is not None and curve not in curves.CURVES:
+        raise HeatmapError(f"unknown curve {curve!r}", hint=f"there are {', '.join(curves.CURVES)}")
+    if verbose >= 0:
+        print(f"scope {layer.scope}")
+    grid = Grid(layer, chosen, curve=curve, min_brightness=min_brightness, verbose=verbose)
+    for intervals in layer.batches(verbose):
+        grid.fill(intervals)
+        if progress is not None and len(intervals):
+            progress(intervals.stop, layer.total_bytes)
+    return grid
+
+
+def generate_png_file_name(
+    output: str | Path | None = None, parts: Iterable[object] | None = None
+) -> str:
+    """Return the name for a picture.
+
+    Args:
+        output: a file name, which is returned as it is, or a folder, in which the name will be,
+            by default the current one.
+        parts: what the name is made from, with the time of now, as in foo_bar_at_1482095269.png.
+    """
+    if output is not None and not Path(output).is_dir():
+        return str(output)
+    words = [] if parts is None else [*map(str, parts), "at"]
+    name = "_".join([*words, str(int(time.time()))]) + ".png"
+    return name if output is None else str(Path(output) / name)
