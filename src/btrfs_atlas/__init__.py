@@ -1,0 +1,1 @@
+"""The programs: maps of btrfs filesystems, mounted or not."""

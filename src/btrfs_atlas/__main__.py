@@ -1,0 +1,7 @@
+"""`python -m btrfs_atlas` is the program btrfs-atlas."""
+
+import sys
+
+from btrfs_atlas.cli import main
+
+sys.exit(main())

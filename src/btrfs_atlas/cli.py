@@ -1,0 +1,141 @@
+"""Command line: subcommands, and what all of them do alike when something goes wrong.
+
+A subcommand that cannot do its work says why in one line, with a hint where there is one, and the
+program exits with 1. Interrupted it exits with 130, and with 141 when nobody reads its output any
+more, both without a word, as the shell reports for programs that a signal ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import NoReturn
+
+# numpy's linear algebra, which is not used here, would start threads as soon as it is imported;
+# that takes as long as to draw a small picture.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+_COMMANDS = {
+    "heatmap": "draw what is allocated where, and how full it is",
+}
+"""The subcommands, modules of btrfs_atlas.commands, and what they are for."""
+
+_FAILED = 1
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+
+_HINTS = {
+    errno.EPERM: "reading a mounted filesystem takes root rights; try it with sudo",
+    errno.EACCES: "you may not read or write there; try it with sudo, or choose another place",
+    errno.ENOENT: "check the spelling, and whether the file or folder is there",
+    errno.ENOTDIR: "name a folder, or a file in one",
+    errno.ENOTTY: "is it on a btrfs filesystem?",
+    errno.ENOSPC: "make room, or write the picture to another place",
+    errno.EISDIR: "name a file",
+    errno.EROFS: "write the picture to another place",
+}
+"""What to do about errors of the kernel."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run btrfs-atlas with these arguments, by default the program's own; return its exit code."""
+    parser = _Parser(
+        prog="btrfs-atlas",
+        description="Maps of btrfs filesystems, mounted or not.",
+        epilog="btrfs-atlas SUBCOMMAND --help tells more about each.",
+    )
+    parser.add_argument("--version", action=_Version)
+    subparsers = parser.add_subparsers(
+        dest="command", metavar="SUBCOMMAND", required=True, title="subcommands"
+    )
+    for name, summary in _COMMANDS.items():
+        command = import_module(f"btrfs_atlas.commands.{name}")
+        subparser = subparsers.add_parser(name, help=summary, description=command.DESCRIPTION)
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    return _run(parser, argv)
+
+
+def heatmap(argv: Sequence[str] | None = None) -> int:
+    """Run btrfs-heatmap, which is btrfs-atlas heatmap under the name that people know."""
+    return _alias("btrfs-heatmap", "heatmap", argv)
+
+
+def _alias(prog: str, name: str, argv: Sequence[str] | None) -> int:
+    command = import_module(f"btrfs_atlas.commands.{name}")
+    parser = _Parser(prog=prog, description=command.DESCRIPTION)
+    parser.add_argument("--version", action=_Version)
+    command.add_arguments(parser)
+    parser.set_defaults(run=command.run)
+    return _run(parser, argv)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains as the programs do about everything else."""
+
+    def error(self, message: str) -> NoReturn:
+        _complain(message, f"{self.prog} --help tells what there is")
+        self.exit(_FAILED)
+
+
+class _Version(argparse.Action):
+    """Prints the version; finds it out only then, as that takes a while."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(parser.prog, version("btrfs-atlas"))
+        parser.exit()
+
+
+def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    try:
+        args = parser.parse_args(argv)
+        run: Callable[[argparse.Namespace], None] = args.run
+        run(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # What is left in the buffer would fail once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except Exception as error:
+        if not _is_expected(error):
+            raise
+        _complain(*_explain(error))
+        return _FAILED
+    return 0
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether an error is about what the program was given, and not a fault in the program."""
+    from btrfs.errors import BtrfsError
+    from heatmap import HeatmapError
+
+    return isinstance(error, (BtrfsError, HeatmapError, OSError, MemoryError))
+
+
+def _explain(error: Exception) -> tuple[str, str | None]:
+    """Return what went wrong, and what could be done about it."""
+    hint = getattr(error, "hint", None)
+    if isinstance(error, MemoryError):
+        return "not enough memory", "choose a smaller --order"
+    if isinstance(error, OSError) and error.strerror:
+        message = error.strerror
+        if error.filename is not None:
+            message = f"{os.fsdecode(error.filename)}: {message}"
+        return message, hint or _HINTS.get(error.errno or 0)
+    return str(error), hint
+
+
+def _complain(message: str, hint: str | None) -> None:
+    line = " ".join(message.split())
+    print(f"Error: {line}. Hint: {hint}" if hint else f"Error: {line}", file=sys.stderr)
