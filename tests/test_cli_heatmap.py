@@ -197,6 +197,53 @@ def test_bad_targets(in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str
     assert "/proc" in no_btrfs
 
 
+def test_a_file_that_is_no_btrfs(
+    in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (in_an_empty_folder / "zeros").write_bytes(bytes(1 << 20))
+    assert "zeros" in assert_fails(capsys, in_an_empty_folder, "--source", "unmounted", "zeros")
+
+
+def test_a_folder_that_is_no_btrfs(
+    in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "btrfs" in assert_fails(capsys, in_an_empty_folder, "/proc")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "overwritten"])
+def test_a_damaged_image(
+    damage: str, tmp_path: Path, in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = support.stored_image("block-group-tree.img", tmp_path)
+    with image.open("r+b") as file:
+        if damage == "truncated":
+            file.truncate(5 << 20)
+        else:
+            # All but the superblocks at 64 KiB and 64 MiB.
+            for first, stop in ((1 << 20, 60 << 20), (65 << 20, image.stat().st_size)):
+                file.seek(first)
+                file.write(b"x" * (stop - first))
+    assert str(image) in assert_fails(capsys, in_an_empty_folder, image)
+
+
+def test_a_feature_that_is_not_supported(
+    tmp_path: Path, in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = support.stored_image("extent-tree-v2.img", tmp_path)
+    assert "EXTENT_TREE_V2" in assert_fails(capsys, in_an_empty_folder, image)
+
+
+def test_a_missing_device(
+    tmp_path: Path, in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with support.filesystem(
+        tmp_path, devices=2, size="300M", data="raid0", metadata="raid0", mount=False
+    ) as made:
+        made.detach()
+        made.images[1].unlink()
+        assert "devid 2" in assert_fails(capsys, in_an_empty_folder, made.images[0])
+
+
 def test_an_output_that_cannot_be_written(in_an_empty_folder: Path) -> None:
     support.require_root()
     old = in_an_empty_folder / "old.png"

@@ -128,7 +128,10 @@ def test_overlapping_chunks_are_refused() -> None:
         ({"length": 4097}, "length"),
         ({"vaddr": 77}, "vaddr"),
         ({"length": 1 << 63}, "end"),
-        ({"type": 1 | 64, "num_stripes": 5, "sub_stripes": 2}, "num_stripes: expected an even number"),
+        (
+            {"type": 1 | 64, "num_stripes": 5, "sub_stripes": 2},
+            "num_stripes: expected an even number",
+        ),
         ({"type": 1 | 64, "num_stripes": 4, "sub_stripes": 1}, "sub_stripes: expected 2, found 1"),
         ({"type": 1 | 256, "num_stripes": 2}, "num_stripes: expected 3, found 2"),
     ],
