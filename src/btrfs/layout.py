@@ -277,8 +277,9 @@ class StructMeta(ABCMeta):
         # A field that is declared again keeps its place.
         by_name = {field.name: field for field in (*inherited, *own)}
         fields = tuple(by_name.values())
-        new = by_name.keys() - {field.name for field in inherited}
-        namespace.setdefault("__slots__", tuple(new))
+        inherited_names = {field.name for field in inherited}
+        new = tuple(field.name for field in own if field.name not in inherited_names)
+        namespace.setdefault("__slots__", new)
         namespace["_fields"] = fields
         namespace["_printed_fields"] = tuple(
             sorted(
@@ -325,7 +326,8 @@ class Struct(metaclass=StructMeta):
         self._decode(data, pos)
 
     def __str__(self) -> str:
-        return type(self)._line_template().format_map(_Attributes(self))
+        line = self._line or _derived_line(type(self))
+        return line.format_map(_Attributes(self))
 
     if TYPE_CHECKING:
         # Type checkers cannot see the properties that end in _str.
@@ -349,17 +351,6 @@ class Struct(metaclass=StructMeta):
             setattr(self, name, value)
         return self
 
-    @classmethod
-    def _line_template(cls) -> str:
-        if cls._line is None:
-            words = re.sub(r"(?<!^)(?=[A-Z])", " ", cls.__name__).lower()
-            shown = [field for field in cls._printed_fields if field.embedded is None]
-            cls._line = words + "".join(
-                f" {field.name} {{{field.name}{'_str' if field.option.to_str else ''}}}"
-                for field in shown
-            )
-        return cls._line
-
     def _describe(self) -> str:
         """Return what names this object in pretty-printed output."""
         return f"<{self._public_module}.{type(self).__name__}>"
@@ -376,6 +367,16 @@ class Struct(metaclass=StructMeta):
             from_key = field.key_part is not None and hasattr(self, "header")
             remark = f" (key {field.key_part})" if from_key else ""
             yield field.name, value, remark
+
+
+@functools.cache
+def _derived_line(cls: type[Struct]) -> str:
+    """Return the template of ``str()`` for a class that declares none: its name and all fields."""
+    words = re.sub(r"(?<!^)(?=[A-Z])", " ", cls.__name__).lower()
+    shown = [field for field in cls._printed_fields if field.embedded is None]
+    return words + "".join(
+        f" {field.name} {{{field.name}{'_str' if field.option.to_str else ''}}}" for field in shown
+    )
 
 
 class _Attributes:
