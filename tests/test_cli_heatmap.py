@@ -223,14 +223,14 @@ def test_a_damaged_image(
             for first, stop in ((1 << 20, 60 << 20), (65 << 20, image.stat().st_size)):
                 file.seek(first)
                 file.write(b"x" * (stop - first))
-    assert str(image) in assert_fails(capsys, in_an_empty_folder, image)
+    assert_fails(capsys, in_an_empty_folder, image)
 
 
 def test_a_feature_that_is_not_supported(
     tmp_path: Path, in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = support.stored_image("extent-tree-v2.img", tmp_path)
-    assert "EXTENT_TREE_V2" in assert_fails(capsys, in_an_empty_folder, image)
+    assert "extent_tree_v2" in assert_fails(capsys, in_an_empty_folder, image)
 
 
 def test_a_missing_device(

@@ -11,7 +11,6 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Annotated, NamedTuple
 
-from btrfs import utils
 from btrfs.constants import (
     BLOCK_GROUP_PROFILE_MASK,
     FEATURE_COMPAT_RO_BLOCK_GROUP_TREE as FEATURE_COMPAT_RO_BLOCK_GROUP_TREE,
@@ -54,6 +53,11 @@ from btrfs.layout import (
     u32,
     u64,
     uuid16,
+)
+from btrfs.text import (
+    space_flags_description,
+    space_profile_description,
+    space_type_description,
 )
 
 # Numbers of ioctls: direction, size of the argument, magic and a running number
@@ -205,7 +209,7 @@ class SpaceInfo(Struct, line="{flags_str}: total={total_bytes_str}, used={used_b
 
     _public_module = "btrfs.ioctl"
 
-    flags: u64 = as_text(utils.space_flags_description)
+    flags: u64 = as_text(space_flags_description)
     total_bytes: u64 = as_size()
     used_bytes: u64 = as_size()
 
@@ -217,7 +221,7 @@ class SpaceInfo(Struct, line="{flags_str}: total={total_bytes_str}, used={used_b
     @property
     def type_str(self) -> str:
         """The type as btrfs-progs writes it: 'Data'."""
-        return utils.space_type_description(self.flags)
+        return space_type_description(self.flags)
 
     @property
     def profile(self) -> int:
@@ -227,7 +231,7 @@ class SpaceInfo(Struct, line="{flags_str}: total={total_bytes_str}, used={used_b
     @property
     def profile_str(self) -> str:
         """The profile as btrfs-progs writes it: 'RAID1', or 'single'."""
-        return utils.space_profile_description(self.flags)
+        return space_profile_description(self.flags)
 
 
 class FeatureFlags(Struct):

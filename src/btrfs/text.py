@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from btrfs import constants
+
 pretty_size_units = "_KMGTPE"
 
 
@@ -72,6 +74,46 @@ def flags_str(flags: int, flags_str_map: Mapping[int, str]) -> str:
     names = [name for bit, name in flags_str_map.items() if flags & bit]
     unknown = flags & ~sum(flags_str_map)
     return "|".join([*names, f"unknown(0x{unknown:x})"] if unknown else names)
+
+
+def block_group_flags_str(flags: int) -> str:
+    """Return type and profile of a block group: 'DATA|RAID1'."""
+    return flags_str(flags, constants.BLOCK_GROUP_FLAG_NAMES)
+
+
+def block_group_type_str(flags: int) -> str:
+    """Return the type of a block group: 'DATA'."""
+    return flags_str(flags & constants.BLOCK_GROUP_TYPE_MASK, constants.BLOCK_GROUP_TYPE_NAMES)
+
+
+def block_group_profile_str(flags: int) -> str:
+    """Return the profile of a block group: 'RAID1', or 'none' for single."""
+    return flags_str(
+        flags & constants.BLOCK_GROUP_PROFILE_MASK, constants.BLOCK_GROUP_PROFILE_NAMES
+    )
+
+
+def space_type_description(flags: int) -> str:
+    """Return the type of a space as btrfs-progs writes it: 'Data', 'Data+Metadata'."""
+    if flags & constants.SPACE_INFO_GLOBAL_RSV:
+        return "GlobalReserve"
+    names = {
+        constants.BLOCK_GROUP_DATA: "Data",
+        constants.BLOCK_GROUP_SYSTEM: "System",
+        constants.BLOCK_GROUP_METADATA: "Metadata",
+    }
+    return "+".join(name for bit, name in names.items() if flags & bit) or "unknown"
+
+
+def space_profile_description(flags: int) -> str:
+    """Return the profile of a space as btrfs-progs writes it: 'RAID1', or 'single'."""
+    profile = flags & constants.BLOCK_GROUP_PROFILE_MASK
+    return block_group_profile_str(profile) if profile else "single"
+
+
+def space_flags_description(flags: int) -> str:
+    """Return type and profile of a space as btrfs-progs writes them: 'Data, RAID1'."""
+    return f"{space_type_description(flags)}, {space_profile_description(flags)}"
 
 
 def inode_mode_str(mode: int) -> str:

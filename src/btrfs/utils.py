@@ -31,12 +31,18 @@ from btrfs.items.base import ItemData, SubItem
 from btrfs.key import Key
 from btrfs.layout import Struct
 from btrfs.text import (
+    block_group_flags_str as block_group_flags_str,
+    block_group_profile_str as block_group_profile_str,
+    block_group_type_str as block_group_type_str,
     embedded_text_for_str as embedded_text_for_str,
     flags_str as flags_str,
     inode_mode_str as inode_mode_str,
     parse_pretty_size as parse_pretty_size,
     pretty_size as pretty_size,
     pretty_size_units as pretty_size_units,
+    space_flags_description as space_flags_description,
+    space_profile_description as space_profile_description,
+    space_type_description as space_type_description,
 )
 
 SZ_1K = 1 << 10
@@ -62,44 +68,6 @@ SZ_512M = 512 << 20
 SZ_1G = 1 << 30
 
 # Flags and enumerations.
-
-
-def block_group_flags_str(flags: int) -> str:
-    """Return type and profile of a block group: 'DATA|RAID1'."""
-    return flags_str(flags, constants.BLOCK_GROUP_FLAG_NAMES)
-
-
-def block_group_type_str(flags: int) -> str:
-    """Return the type of a block group: 'DATA'."""
-    return flags_str(flags & BLOCK_GROUP_TYPE_MASK, constants.BLOCK_GROUP_TYPE_NAMES)
-
-
-def block_group_profile_str(flags: int) -> str:
-    """Return the profile of a block group: 'RAID1', or 'none' for single."""
-    return flags_str(flags & BLOCK_GROUP_PROFILE_MASK, constants.BLOCK_GROUP_PROFILE_NAMES)
-
-
-def space_type_description(flags: int) -> str:
-    """Return the type of a space as btrfs-progs writes it: 'Data', 'Data+Metadata'."""
-    if flags & SPACE_INFO_GLOBAL_RSV:
-        return "GlobalReserve"
-    names = {
-        BLOCK_GROUP_DATA: "Data",
-        BLOCK_GROUP_SYSTEM: "System",
-        BLOCK_GROUP_METADATA: "Metadata",
-    }
-    return "+".join(name for bit, name in names.items() if flags & bit) or "unknown"
-
-
-def space_profile_description(flags: int) -> str:
-    """Return the profile of a space as btrfs-progs writes it: 'RAID1', or 'single'."""
-    profile = flags & BLOCK_GROUP_PROFILE_MASK
-    return block_group_profile_str(profile) if profile else "single"
-
-
-def space_flags_description(flags: int) -> str:
-    """Return type and profile of a space as btrfs-progs writes them: 'Data, RAID1'."""
-    return f"{space_type_description(flags)}, {space_profile_description(flags)}"
 
 
 def extent_flags_str(flags: int) -> str:

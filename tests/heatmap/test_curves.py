@@ -87,14 +87,14 @@ def test_hilbert_tile_is_one_range(tile: tuple[int, int, int, int]) -> None:
     order, tile_order, _, _ = tile
     made = list(curves.pieces("hilbert", *tile))
     assert made[0].first % 4**tile_order == 0
-    assert sum(piece.count for piece in made) == 4**tile_order
-    assert made[-1].first + made[-1].count == made[0].first + 4**tile_order
+    assert sum(piece.size for piece in made) == 4**tile_order
+    assert made[-1].first + made[-1].size == made[0].first + 4**tile_order
     assert made[0].first < 4**order
 
 
 @every_curve
 def test_pieces_of_a_large_picture_are_small(curve: str) -> None:
-    assert max(piece.count for piece in curves.pieces(curve, 10)) == 4**8
+    assert max(piece.size for piece in curves.pieces(curve, 10)) == 4**8
 
 
 @pytest.mark.parametrize(("curve", "order"), [("spiral", 3), ("hilbert", -1), ("hilbert", 32)])

@@ -62,7 +62,7 @@ def is_metadump(path: str) -> bool:
 
 
 class Metadump:
-    """A dump as a store of tree blocks. See :class:`btrfs.source.disk.tree.BlockStore`.
+    """A dump as a store of tree blocks. See :class:`btrfs.source.disk.store.BlockStore`.
 
     Attributes:
         path: The file.

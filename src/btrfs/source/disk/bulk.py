@@ -23,7 +23,7 @@ from btrfs.source.disk.node import (
     Header,
     Pointer,
 )
-from btrfs.source.disk.tree import BlockStore, read_block
+from btrfs.source.disk.store import BlockStore, read_block
 
 __all__ = ["read_batches"]
 

@@ -23,8 +23,9 @@ from btrfs.source import lookup
 from btrfs.source.disk.chunk_map import ChunkMap, check_chunk
 from btrfs.source.disk.devices import Device, find_members, has_superblock, open_device
 from btrfs.source.disk.node import BlockFormat, Pointer
+from btrfs.source.disk.store import BlockStore
 from btrfs.source.disk.superblock import Superblock, require_supported
-from btrfs.source.disk.tree import BlockStore, TreeReader
+from btrfs.source.disk.tree import TreeReader
 from btrfs.source.disk.volume import Volume, require_devices
 from btrfs.source.metadump import Metadump, is_metadump
 

@@ -19,7 +19,7 @@ __all__ = ["Volume"]
 
 
 class Volume:
-    """See :class:`btrfs.source.disk.tree.BlockStore`.
+    """See :class:`btrfs.source.disk.store.BlockStore`.
 
     Args:
         devices: The devices by their numbers.
