@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterable
 from contextlib import closing
-from pathlib import Path
 
 
 def filesystems(targets: Iterable[str]) -> list[list[str]]:
@@ -28,7 +28,7 @@ def _fsid_of_member(target: str) -> object:
     from btrfs.source.disk.devices import has_superblock, open_device
     from btrfs.source.metadump import is_metadump
 
-    mode = Path(target).stat().st_mode
+    mode = os.stat(target).st_mode
     if not (stat.S_ISBLK(mode) or stat.S_ISREG(mode)):
         return None
     if is_metadump(target) or not has_superblock(target):

@@ -23,8 +23,8 @@ and the whole picture is the tile that covers everything.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,7 @@ _PIECE_ORDER = 8
 """A piece has up to 4^8 pixels: positions, colours and window together fit a level 2 cache."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A range of the curve, and the rectangle of the picture that it fills.
 
     Attributes:
@@ -63,7 +62,7 @@ class Piece:
     positions: Positions
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """Number of pixels."""
         return self.positions.size
 

@@ -7,9 +7,8 @@ particular to a kind of map is in its layer: another kind of map is another laye
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +27,7 @@ DEVICE_GRANULARITY = 32 << 20
 """Bytes per pixel, about, of a picture of devices: small enough to see each block group."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """An address line and what lies on it.
 
     Attributes:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from btrfs.utils import pretty_size
 from heatmap.palette import LegendEntry
@@ -30,8 +29,7 @@ _FONT_PART = 60
 _FONT_SIZES = (13, 96)
 
 
-@dataclass(frozen=True, slots=True)
-class Legend:
+class Legend(NamedTuple):
     """What a legend says.
 
     Attributes:

@@ -7,9 +7,8 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +48,7 @@ def format_of(name: str | PathLike[str]) -> str:
     Raises:
         HeatmapError: No picture is written in such a file.
     """
-    suffix = Path(name).suffix.lower()
+    suffix = os.path.splitext(name)[1].lower()
     if not suffix or os.fspath(name) == STDOUT:
         return PNG
     try:
@@ -70,15 +69,16 @@ def check_output(name: str | PathLike[str]) -> None:
     """
     if os.fspath(name) == STDOUT:
         return
-    target = Path(os.path.realpath(name))
-    if target.is_dir():
+    target = os.path.realpath(name)
+    if os.path.isdir(target):
         written = target
     else:
         format_of(name)
-        if not target.parent.is_dir():
-            error = errno.ENOTDIR if target.parent.exists() else errno.ENOENT
-            raise OSError(error, os.strerror(error), str(target.parent))
-        written = target if target.exists() and not target.is_file() else target.parent
+        folder = os.path.dirname(target)
+        if not os.path.isdir(folder):
+            error = errno.ENOTDIR if os.path.exists(folder) else errno.ENOENT
+            raise OSError(error, os.strerror(error), folder)
+        written = target if _is_special(target) else folder
     if not os.access(written, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(name))
 
@@ -121,7 +121,7 @@ def write_image(made: Image, name: str | PathLike[str], format_: str | None = No
         sys.stdout.buffer.flush()
         return
     try:
-        with _replaced(Path(os.path.realpath(name))) as file:
+        with _replaced(os.path.realpath(name)) as file:
             _encode(made, file, chosen)
     except OSError as error:
         # Nobody knows the name of the file beside.
@@ -131,28 +131,35 @@ def write_image(made: Image, name: str | PathLike[str], format_: str | None = No
 
 def _encode(made: Image, file: IO[bytes], format_: str) -> None:
     # Told a format, Pillow imports all common ones first; left to the file's name, only that one.
-    named = FORMATS.get(Path(str(file.name)).suffix) == format_
+    named = FORMATS.get(os.path.splitext(str(file.name))[1]) == format_
     made.save(file, None if named else format_, **_OPTIONS.get(format_, {}))
 
 
 @contextmanager
-def _replaced(target: Path) -> Iterator[IO[bytes]]:
+def _replaced(target: str) -> Iterator[IO[bytes]]:
     """Open a file beside the target, which takes the target's place when all went well."""
-    if target.exists() and not target.is_file():
-        # A device or a pipe is written to, not replaced.
-        with target.open("wb") as file:
+    if _is_special(target):
+        with open(target, "wb") as file:
             yield file
         return
-    beside = target.with_name(f".{target.stem}.{os.urandom(4).hex()}{target.suffix}")
+    stem, suffix = os.path.splitext(os.path.basename(target))
+    name = f".{stem}.{os.urandom(4).hex()}{suffix}"
+    beside = os.path.join(os.path.dirname(target), name)
     try:
-        with beside.open("xb") as file:
-            if target.exists():
-                beside.chmod(stat.S_IMODE(target.stat().st_mode))
+        with open(beside, "xb") as file:
+            if os.path.exists(target):
+                os.chmod(beside, stat.S_IMODE(os.stat(target).st_mode))
             yield file
-        beside.replace(target)
+        os.replace(beside, target)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(beside)
         raise
+
+
+def _is_special(path: str) -> bool:
+    """Whether this is a device or a pipe, which is written to and not replaced."""
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 _OPTIONS: dict[str, dict[str, Any]] = {

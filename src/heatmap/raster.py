@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +43,7 @@ _Number = TypeVar("_Number", bound=np.number[Any])
 _PACKED_DTYPE = np.dtype("<u4")
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """The pixels that an address line is divided into, from one of them on.
 
     Attributes:
@@ -95,8 +94,7 @@ class Runs:
         return Runs(self.first[part], self.count[part], self.colour[part])
 
 
-@dataclass(frozen=True, slots=True)
-class Touched:
+class Touched(NamedTuple):
     """The pixels that intervals touch, counted from the beginning of a span.
 
     Attributes:
@@ -251,7 +249,7 @@ class Canvas:
     def draw(self, runs: Runs) -> None:
         """Take the next runs along the curve; those outside of the pieces are not drawn."""
         while self._piece is not None and len(runs):
-            stop = self._piece.first + self._piece.count
+            stop = self._piece.first + self._piece.size
             here = int(np.searchsorted(runs.first, stop))
             crosses = here > 0 and runs.first[here - 1] + runs.count[here - 1] > stop
             self._waiting.append(runs[:here])
@@ -344,13 +342,13 @@ def _paint(square: Packed, piece: Piece, waiting: list[Runs]) -> None:
     first = np.concatenate([runs.first for runs in waiting]) - piece.first
     stop = first + np.concatenate([runs.count for runs in waiting])
     colour = np.concatenate([runs.colour for runs in waiting])
-    np.clip(first, 0, piece.count, out=first)
-    np.clip(stop, 0, piece.count, out=stop)
-    if first.size == 1 and stop[0] - first[0] == piece.count:
+    np.clip(first, 0, piece.size, out=first)
+    np.clip(stop, 0, piece.size, out=stop)
+    if first.size == 1 and stop[0] - first[0] == piece.size:
         square[piece.window] = colour[0]
     elif first.size:
         # Black, a run, black, a run, ..., black: unroll them all at once.
-        count = np.diff(np.concatenate([[0], _interleave(first, stop), [piece.count]]))
+        count = np.diff(np.concatenate([[0], _interleave(first, stop), [piece.size]]))
         colours = np.zeros(count.size, dtype=_PACKED_DTYPE)
         colours[1::2] = colour
         square[piece.window] = np.repeat(colours, count)[piece.positions]

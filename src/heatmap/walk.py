@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heatmap import curves, layers
@@ -157,7 +157,7 @@ def draw(
 
 
 def generate_png_file_name(
-    output: str | Path | None = None, parts: Iterable[object] | None = None
+    output: str | os.PathLike[str] | None = None, parts: Iterable[object] | None = None
 ) -> str:
     """Return the name for a picture.
 
@@ -166,8 +166,8 @@ def generate_png_file_name(
             by default the current one.
         parts: what the name is made from, with the time of now, as in foo_bar_at_1482095269.png.
     """
-    if output is not None and not Path(output).is_dir():
-        return str(output)
+    if output is not None and not os.path.isdir(output):
+        return os.fspath(output)
     words = [] if parts is None else [*map(str, parts), "at"]
     name = "_".join([*words, str(int(time.time()))]) + ".png"
-    return name if output is None else str(Path(output) / name)
+    return name if output is None else os.path.join(output, name)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import shutil
+import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
 
     _check(args)
     found = filesystems(args.targets) if len(args.targets) > 1 else [args.targets]
-    if len(found) > 1 and args.output is not None and not Path(args.output).is_dir():
+    if len(found) > 1 and args.output is not None and not os.path.isdir(args.output):
         raise HeatmapError(
             f"{len(found)} filesystems do not fit into one file: {args.output}",
             hint="give a folder to -o, or one TARGET at a time",
@@ -143,6 +142,8 @@ def _draw_filesystem(targets: Sequence[str], args: argparse.Namespace) -> None:
 
     grid, parts, described = _draw(targets, args)
     if args.show:
+        import shutil
+
         from heatmap import terminal
 
         columns = shutil.get_terminal_size().columns
