@@ -72,6 +72,17 @@ class CorruptError(BtrfsError):
         verdict = "" if expected is None else f": expected {expected}, found {found}"
         super().__init__(f"{what}{place}{verdict}", hint=hint)
 
+    def on(self, device: str, paddr: int) -> CorruptError:
+        """Return the same error with the place where the bytes lie."""
+        return CorruptError(
+            self.what,
+            expected=self.expected,
+            found=self.found,
+            device=device,
+            paddr=paddr,
+            hint=self.hint,
+        )
+
 
 class MissingDeviceError(BtrfsError):
     """A device that is needed was neither given nor found."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from btrfs.constants import SUPER_INFO_SIZE, SUPER_MIRRORS
 from btrfs.errors import CorruptError
+from btrfs.source.disk.store import Copy
 from btrfs.source.disk.superblock import Superblock, parse_superblock
 
 if TYPE_CHECKING:
@@ -88,12 +89,15 @@ class Metadump:
         """Close the file."""
         os.close(self._fd)
 
-    def read_copies(self, vaddr: int, length: int) -> Iterator[bytes | CorruptError]:
-        """Yield the block; a dump has only one copy of each."""
-        try:
-            yield self._read(vaddr, length)
-        except CorruptError as error:
-            yield error
+    def read_copies(self, vaddr: int, length: int) -> Iterator[Copy]:
+        """Yield the block; a dump has only one copy of each.
+
+        Raises:
+            CorruptError: The dump does not have it.
+        """
+        index = bisect_right(self._starts, vaddr) - 1
+        data = self._read(vaddr, length)
+        yield Copy(self.path, self._pieces[index].position, data)
 
     def read_many(
         self, vaddrs: NDArray[np.int64], length: int

@@ -300,11 +300,11 @@ class DiskSource:
             # The kernel does not let deleted subvolumes be searched either.
             if root is None or root.refs == 0:
                 raise TreeNotFoundError(f"there is no tree {tree} in this filesystem")
-            if root.level >= constants.MAX_LEVEL:
+            if root.level >= constants.MAX_LEVEL or root.bytenr >= constants.MAX_ADDRESS:
                 raise CorruptError(
-                    f"item {root.key}, level",
-                    expected=f"below {constants.MAX_LEVEL}",
-                    found=root.level,
+                    f"item {root.key}",
+                    expected="a root block at an address below 2**63, of a level below 8",
+                    found=f"address {root.bytenr}, level {root.level}",
                 )
             self._roots[tree] = Pointer(root.bytenr, root.generation, root.level)
         return self._roots[tree]

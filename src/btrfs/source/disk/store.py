@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from btrfs.errors import CorruptError
 from btrfs.source.disk.node import BlockFormat, Leaf, Node, Pointer, parse_block
@@ -12,14 +12,32 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["BlockStore", "read_block"]
+__all__ = ["BlockStore", "Copy", "read_block"]
+
+
+class Copy(NamedTuple):
+    """A copy of a tree block.
+
+    Attributes:
+        device: Path of the device or file that it is on.
+        paddr: Where on it, in bytes.
+        data: The block; if it cannot be read, why.
+    """
+
+    device: str
+    paddr: int
+    data: bytes | CorruptError
 
 
 class BlockStore(Protocol):
     """Where tree blocks are kept: on devices, or in a dump."""
 
-    def read_copies(self, vaddr: int, length: int) -> Iterator[bytes | CorruptError]:
-        """Yield all copies of a block; for one that cannot be read, why."""
+    def read_copies(self, vaddr: int, length: int) -> Iterator[Copy]:
+        """Yield all copies of a block.
+
+        Raises:
+            CorruptError: There is no place for such an address.
+        """
 
     def read_many(
         self, vaddrs: NDArray[np.int64], length: int
@@ -39,14 +57,13 @@ def read_block(
     Raises:
         CorruptError: There is no such copy. This is what is wrong with the first.
     """
-    first_error = None
-    for copy in store.read_copies(pointer.vaddr, block_format.nodesize):
+    errors = []
+    for device, paddr, data in store.read_copies(pointer.vaddr, block_format.nodesize):
+        if isinstance(data, CorruptError):
+            errors.append(data)
+            continue
         try:
-            if isinstance(copy, CorruptError):
-                raise copy
-            return copy, parse_block(copy, block_format, pointer)
+            return data, parse_block(data, block_format, pointer)
         except CorruptError as error:
-            first_error = first_error or error
-    raise first_error or CorruptError(
-        f"tree block at {pointer.vaddr}", expected="a copy of it", found="none"
-    )
+            errors.append(error.on(device, paddr))
+    raise errors[0]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from btrfs.errors import CorruptError, MissingDeviceError
 from btrfs.source.disk.chunk_map import ChunkMap, Piece
 from btrfs.source.disk.devices import Device
+from btrfs.source.disk.store import Copy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,26 +31,28 @@ class Volume:
         self._devices = devices
         self._chunk_map = chunk_map
 
-    def read_copies(self, vaddr: int, length: int) -> Iterator[bytes | CorruptError]:
-        """Yield all copies of a block; for one that cannot be read, why.
+    def read_copies(self, vaddr: int, length: int) -> Iterator[Copy]:
+        """Yield all copies of a block.
 
         Raises:
             CorruptError: No chunk holds the address.
         """
         for pieces in self._chunk_map.copies(vaddr, length):
-            try:
-                yield b"".join(self._read(piece) for piece in pieces)
-            except CorruptError as error:
-                yield error
-            except OSError as error:
-                yield CorruptError(f"tree block at {vaddr}: {error.strerror}")
+            devid, paddr, _ = pieces[0]
+            yield Copy(self._devices[devid].path, paddr, self._read(pieces))
 
-    def _read(self, piece: Piece) -> bytes:
-        try:
-            device = self._devices[piece.devid]
-        except KeyError:
-            raise CorruptError("chunk", expected="a known device", found=piece.devid) from None
-        return device.read(piece.paddr, piece.length)
+    def _read(self, pieces: list[Piece]) -> bytes | CorruptError:
+        """Return the bytes of all pieces; if one cannot be read, why."""
+        data = b""
+        for devid, paddr, length in pieces:
+            device = self._devices[devid]
+            try:
+                data += device.read(paddr, length)
+            except CorruptError as error:
+                return error
+            except OSError as error:
+                return CorruptError(f"device, {error.strerror}", device=device.path, paddr=paddr)
+        return data
 
     def read_many(
         self, vaddrs: NDArray[np.int64], length: int
