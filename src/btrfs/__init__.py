@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from btrfs import (
+        allocator as allocator,
         columns as columns,
         constants as constants,
         crc32c as crc32c,
         ctree as ctree,
         errors as errors,
         free_space_tree as free_space_tree,
+        fs_usage as fs_usage,
         ioctl as ioctl,
         utils as utils,
         volumes as volumes,
@@ -51,12 +53,14 @@ if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem as FileSystem
 
 _MODULES = {
+    "allocator",
     "columns",
     "constants",
     "crc32c",
     "ctree",
     "errors",
     "free_space_tree",
+    "fs_usage",
     "ioctl",
     "utils",
     "volumes",

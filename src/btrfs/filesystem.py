@@ -30,6 +30,7 @@ from btrfs.source.mounts import mount_of_device
 
 if TYPE_CHECKING:
     from btrfs.columns import Columns, ItemBatch
+    from btrfs.fs_usage import FsUsage
     from btrfs.ioctl import DevInfo, DevStats, FeatureFlags, FsInfo, SpaceInfo
     from btrfs.source.base import Source
 
@@ -154,6 +155,12 @@ class FileSystem:
     def mixed_groups(self) -> bool:
         """Return whether data and metadata share block groups."""
         return bool(self.features().incompat_flags & constants.FEATURE_INCOMPAT_MIXED_GROUPS)
+
+    def usage(self) -> FsUsage:
+        """Return what is allocated and used, and what can be."""
+        from btrfs import fs_usage
+
+        return fs_usage.FsUsage(self)
 
     def sync(self) -> None:
         """Commit the running transaction, so that all changes up to now can be searched.

@@ -169,14 +169,7 @@ def pretty_lines(obj: Any) -> Iterator[str]:
     if isinstance(obj, Struct):
         yield obj._describe()
         for name, value, remark in obj._printed():
-            if isinstance(value, SubItem | ItemData):
-                yield f"{name}:"
-                yield from _indented(pretty_lines(value))
-            elif isinstance(value, list):
-                yield f"{name}:"
-                yield from pretty_lines(value)
-            else:
-                yield f"{name}: {value}{remark}"
+            yield from _pretty_attribute(name, value, remark)
         if isinstance(obj, Sequence):
             yield from _pretty_elements(obj)
     elif isinstance(obj, Key):
@@ -190,6 +183,17 @@ def pretty_lines(obj: Any) -> Iterator[str]:
         yield from _pretty_elements(obj)
     else:
         yield str(obj)
+
+
+def _pretty_attribute(name: str, value: Any, remark: str) -> Iterator[str]:
+    if isinstance(value, SubItem | ItemData | Mapping):
+        yield f"{name}:"
+        yield from _indented(pretty_lines(value))
+    elif isinstance(value, list):
+        yield f"{name}:"
+        yield from pretty_lines(value)
+    else:
+        yield f"{name}: {value}{remark}"
 
 
 def _pretty_elements(elements: Any) -> Iterator[str]:

@@ -1,0 +1,568 @@
+"""How much of a filesystem is allocated and used, and how much more can be written.
+
+    with btrfs.FileSystem('/') as fs:
+        usage = fs.usage()
+        print(usage.free_data_str)
+
+Space is counted twice. *Raw* sizes are bytes on devices: each copy counts, and so does parity.
+*Virtual* sizes are bytes of the address space that block groups make up, which is what files and
+metadata see.
+
+:class:`FsUsage` counts both, by type and profile of block group, by type alone, and by device. The
+counters come from the trees. What is called an estimate comes from :mod:`btrfs.allocator`, which
+does what the kernel would do if data were written until there is no more space.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from btrfs import allocator, constants, utils, volumes
+from btrfs.allocator import DeviceSpace, Filling, MetadataNeed
+from btrfs.constants import (
+    BLOCK_GROUP_DATA as BLOCK_GROUP_DATA,
+    BLOCK_GROUP_METADATA as BLOCK_GROUP_METADATA,
+    BLOCK_GROUP_PROFILE_MASK as BLOCK_GROUP_PROFILE_MASK,
+    BLOCK_GROUP_SYSTEM as BLOCK_GROUP_SYSTEM,
+    BLOCK_GROUP_TYPE_MASK as BLOCK_GROUP_TYPE_MASK,
+    SPACE_INFO_GLOBAL_RSV,
+)
+from btrfs.layout import Struct, as_flags, as_size, as_text, u64
+
+if TYPE_CHECKING:
+    from btrfs.filesystem import FileSystem
+    from btrfs.ioctl import SpaceInfo
+    from btrfs.items.chunk import Chunk
+    from btrfs.items.device import DevItem
+
+__all__ = [
+    "BlockGroupTypeUsage",
+    "DevSpaceUsage",
+    "DevUsage",
+    "FsUsage",
+    "RawSpaceUsage",
+    "VirtualBlockGroupTypeUsage",
+    "VirtualSpaceUsage",
+]
+
+_MIXED = BLOCK_GROUP_DATA | BLOCK_GROUP_METADATA
+
+
+class RawSpaceUsage(Struct):
+    """Bytes on all devices, of the block groups of one type and profile.
+
+    Args:
+        space: An entry of FileSystem.space_info().
+
+    Attributes:
+        flags: Type and profile.
+        allocated: Bytes in device extents.
+        used: Bytes of them that extents use, all copies, without parity.
+        parity: Bytes of them that are for parity.
+    """
+
+    _public_module = "btrfs.fs_usage"
+
+    flags: u64 = as_flags(constants.BLOCK_GROUP_FLAG_NAMES)
+    allocated: u64 = as_size()
+    used: u64 = as_size()
+    parity: u64 = as_size()
+
+    def __init__(self, space: "SpaceInfo") -> None:
+        ncopies = volumes.block_group_profile_ncopies(space.flags)
+        self.flags = space.flags
+        # Without parity: that depends on the number of stripes, which only chunks tell.
+        self.allocated = space.total_bytes * ncopies
+        self.used = space.used_bytes * ncopies
+        self.parity = 0
+
+
+class DevSpaceUsage(Struct):
+    """Bytes on one device, of the block groups of one type and profile.
+
+    Args:
+        devid: Number of the device.
+        flags: Type and profile.
+
+    Attributes:
+        flags: Type and profile.
+        devid: Number of the device.
+        allocated: Bytes in device extents.
+        parity: Bytes of them that are for parity, on the average.
+    """
+
+    _public_module = "btrfs.fs_usage"
+
+    flags: u64 = as_flags(constants.BLOCK_GROUP_FLAG_NAMES)
+    devid: u64
+    allocated: u64 = as_size()
+    parity: u64 = as_size()
+
+    def __init__(self, devid: int, flags: int) -> None:
+        self.flags = flags
+        self.devid = devid
+        self.allocated = 0
+        self.parity = 0
+
+
+class DevUsage(Struct):
+    """Bytes on one device.
+
+    Args:
+        device: The device. What it has of each type and profile is added by FsUsage.
+
+    Attributes:
+        devid: Number of the device.
+        total: Bytes that the filesystem may use.
+        allocated: Bytes in device extents.
+        unallocated: Bytes that are not.
+        dev_space_usage: DevSpaceUsage by type and profile.
+        unallocatable_soft: Estimate of bytes that will never be allocated as things are now.
+        unallocatable_hard: Estimate of bytes that could not be allocated on the same devices
+            even if all block groups were balanced: the first MiB, which is reserved, and what
+            the profile cannot use because the other devices are too small or too few.
+        unallocatable_reclaimable: What of the first could be got by a balance.
+    """
+
+    _public_module = "btrfs.fs_usage"
+
+    devid: u64
+    total: u64 = as_size()
+    allocated: u64 = as_size()
+    unallocated: u64 = as_size()
+    dev_space_usage: dict[int, DevSpaceUsage]
+    unallocatable_soft: u64 = as_size()
+    unallocatable_hard: u64 = as_size()
+    unallocatable_reclaimable: u64 = as_size()
+
+    def __init__(self, device: "DevItem") -> None:
+        self.devid = device.devid
+        self.total = device.total_bytes
+        self.allocated = device.bytes_used
+        self.unallocated = self.total - self.allocated
+        self.dev_space_usage = {}
+
+    def _printed(self) -> Iterator[tuple[str, Any, str]]:
+        return _with_words_for_keys(super()._printed(), ("dev_space_usage",))
+
+
+class BlockGroupTypeUsage(Struct):
+    """Bytes on all devices, of the block groups of one type, whatever their profile.
+
+    Args:
+        block_group_type: The type.
+
+    Attributes:
+        type: The type.
+        allocated: Bytes in device extents.
+        used: Bytes of them that extents use, all copies, without parity.
+        parity: Bytes of them that are for parity.
+    """
+
+    _public_module = "btrfs.fs_usage"
+
+    type: u64 = as_flags(constants.BLOCK_GROUP_TYPE_NAMES)
+    allocated: u64 = as_size()
+    used: u64 = as_size()
+    parity: u64 = as_size()
+
+    def __init__(self, block_group_type: int) -> None:
+        self.type = block_group_type
+        self.allocated = 0
+        self.used = 0
+        self.parity = 0
+
+
+class VirtualSpaceUsage(Struct):
+    """Bytes of virtual address space, of the block groups of one type and profile.
+
+    Args:
+        space: An entry of FileSystem.space_info().
+
+    Attributes:
+        flags: Type and profile.
+        total: Bytes in block groups.
+        used: Bytes of them that extents use.
+    """
+
+    _public_module = "btrfs.fs_usage"
+
+    flags: u64 = as_flags(constants.BLOCK_GROUP_FLAG_NAMES)
+    total: u64 = as_size()
+    used: u64 = as_size()
+
+    def __init__(self, space: "SpaceInfo") -> None:
+        self.flags = space.flags
+        self.total = space.total_bytes
+        self.used = space.used_bytes
+
+
+class VirtualBlockGroupTypeUsage(Struct):
+    """Bytes of virtual address space, of the block groups of one type, whatever their profile.
+
+    Args:
+        block_group_type: The type.
+
+    Attributes:
+        type: The type.
+        total: Bytes in block groups.
+        used: Bytes of them that extents use.
+        unused: Bytes of them that are free. Set by FsUsage.
+    """
+
+    _public_module = "btrfs.fs_usage"
+
+    type: u64 = as_flags(constants.BLOCK_GROUP_TYPE_NAMES)
+    total: u64 = as_size()
+    used: u64 = as_size()
+    unused: u64 = as_size()
+
+    def __init__(self, block_group_type: int) -> None:
+        self.type = block_group_type
+        self.total = 0
+        self.used = 0
+
+
+class FsUsage(
+    Struct,
+    line=(
+        "fs usage total {total_str} allocated {allocated_str} "
+        "virtual_total {virtual_total_str} virtual_used {virtual_used_str}"
+    ),
+):
+    """What is allocated and used in a filesystem, and what can be.
+
+    Of the attributes whose names end in metadata, data and mixed, a filesystem has either the
+    first two or the last.
+
+    Args:
+        fs: The filesystem.
+        data_metadata_ratio: For the estimates, how many bytes of data come with one byte of
+            metadata. If not given, it is what large files need for their checksums.
+        target_profile_metadata: Profile of metadata chunks to come, with or without the type.
+            This and those below are the profiles of the newest chunks if not given.
+        target_profile_data: Profile of data chunks to come.
+        target_profile_mixed: Profile of mixed chunks to come.
+
+    Attributes:
+        raw_space_usage: RawSpaceUsage by type and profile.
+        dev_usage: DevUsage by devid.
+        total: Bytes of all devices.
+        allocated: Bytes in device extents.
+        parity: Bytes of them that are for parity.
+        target_profile_system: Type and profile of system chunks to come.
+        target_profile_metadata: The same for metadata.
+        target_profile_data: The same for data.
+        target_profile_mixed: The same for mixed chunks.
+        block_group_type_usage: BlockGroupTypeUsage by type.
+        virtual_space_usage: VirtualSpaceUsage by type and profile.
+        virtual_block_group_type_usage: VirtualBlockGroupTypeUsage by type.
+        virtual_total: Bytes of virtual address space in block groups.
+        virtual_used: Bytes of them that extents use.
+        default_data_metadata_ratio: How many bytes of data come with one byte of metadata.
+        estimated_full_allocatable_virtual_metadata: Estimate of the bytes in metadata block groups
+            if the filesystem were made anew and filled.
+        estimated_full_allocatable_virtual_data: The same of data.
+        estimated_full_allocatable_virtual_mixed: The same of mixed block groups.
+        unallocatable_hard: Estimate of raw bytes that could not be allocated even then.
+        estimated_allocatable_virtual_metadata: Estimate of the bytes in metadata block groups
+            that will be made until there is no space for data any more.
+        estimated_allocatable_virtual_data: The same of data.
+        estimated_allocatable_virtual_mixed: The same of mixed block groups.
+        unallocatable_soft: Estimate of raw bytes that will still be unallocated then.
+        unallocatable_reclaimable: What of them could be got by a balance.
+        allocatable: Estimate of raw bytes that are or can be allocated.
+        allocatable_left: Those of them that are not yet.
+        free_metadata: Estimate of bytes for metadata, in block groups that there are and will be.
+        free_data: Estimate of bytes of data that can be written to one large file.
+        free_mixed: The same where data shares the block groups with metadata.
+
+    Raises:
+        ValueError: The ratio is not above zero.
+    """
+
+    _public_module = "btrfs.fs_usage"
+
+    raw_space_usage: dict[int, RawSpaceUsage]
+    dev_usage: dict[int, DevUsage]
+    total: u64 = as_size()
+    allocated: u64 = as_size()
+    parity: u64 = as_size()
+    target_profile_system: u64 = as_text(utils.space_profile_description)
+    target_profile_metadata: u64 = as_text(utils.space_profile_description)
+    target_profile_data: u64 = as_text(utils.space_profile_description)
+    target_profile_mixed: u64 = as_text(utils.space_profile_description)
+    block_group_type_usage: dict[int, BlockGroupTypeUsage]
+    virtual_space_usage: dict[int, VirtualSpaceUsage]
+    virtual_block_group_type_usage: dict[int, VirtualBlockGroupTypeUsage]
+    virtual_total: u64 = as_size()
+    virtual_used: u64 = as_size()
+    default_data_metadata_ratio: u64
+    estimated_full_allocatable_virtual_metadata: u64 = as_size()
+    estimated_full_allocatable_virtual_data: u64 = as_size()
+    estimated_full_allocatable_virtual_mixed: u64 = as_size()
+    unallocatable_hard: u64 = as_size()
+    estimated_allocatable_virtual_metadata: u64 = as_size()
+    estimated_allocatable_virtual_data: u64 = as_size()
+    estimated_allocatable_virtual_mixed: u64 = as_size()
+    unallocatable_soft: u64 = as_size()
+    unallocatable_reclaimable: u64 = as_size()
+    allocatable: u64 = as_size()
+    allocatable_left: u64 = as_size()
+    free_metadata: u64 = as_size()
+    free_data: u64 = as_size()
+    free_mixed: u64 = as_size()
+
+    def __init__(
+        self,
+        fs: "FileSystem",
+        data_metadata_ratio: int | None = None,
+        target_profile_metadata: int | None = None,
+        target_profile_data: int | None = None,
+        target_profile_mixed: int | None = None,
+    ) -> None:
+        if data_metadata_ratio is not None and data_metadata_ratio <= 0:
+            raise ValueError(f"data_metadata_ratio is {data_metadata_ratio}, but must be above 0")
+        mixed = fs.mixed_groups()
+        spaces = fs.space_info()
+        self._count(fs, [space for space in spaces if space.flags != SPACE_INFO_GLOBAL_RSV])
+        asked_for = {
+            BLOCK_GROUP_METADATA: target_profile_metadata,
+            BLOCK_GROUP_DATA: target_profile_data,
+            _MIXED: target_profile_mixed,
+        }
+        for type_ in [_MIXED] if mixed else [BLOCK_GROUP_METADATA, BLOCK_GROUP_DATA]:
+            profile = asked_for[type_]
+            if profile is not None:
+                self._set(type_, "target_profile", type_ | profile & BLOCK_GROUP_PROFILE_MASK)
+        reserve = sum(s.total_bytes for s in spaces if s.flags == SPACE_INFO_GLOBAL_RSV)
+        self._estimate(fs, mixed, data_metadata_ratio, reserve)
+
+    @property
+    def unalloctable_soft_str(self) -> str:
+        """The attribute unallocatable_soft in its printed form, by the name python-btrfs has."""
+        return utils.pretty_size(self.unallocatable_soft)
+
+    def _printed(self) -> Iterator[tuple[str, Any, str]]:
+        return _with_words_for_keys(
+            super()._printed(),
+            (
+                "raw_space_usage",
+                "block_group_type_usage",
+                "virtual_space_usage",
+                "virtual_block_group_type_usage",
+            ),
+        )
+
+    def _set(self, block_group_type: int, name: str, value: int) -> None:
+        """Set the attribute of this name that is about a type: data, metadata, mixed, system."""
+        setattr(self, f"{name}_{_TYPE_WORDS[block_group_type]}", value)
+
+    # The counters.
+
+    def _count(self, fs: "FileSystem", spaces: "list[SpaceInfo]") -> None:
+        """Set all that is not an estimate."""
+        self.raw_space_usage = {space.flags: RawSpaceUsage(space) for space in spaces}
+        self.dev_usage = {device.devid: DevUsage(device) for device in fs.devices()}
+        for chunk in fs.chunks():
+            self._count_chunk(chunk)
+        self.total = sum(device.total for device in self.dev_usage.values())
+        self.allocated = sum(device.allocated for device in self.dev_usage.values())
+        self.parity = sum(space.parity for space in self.raw_space_usage.values())
+        self._count_types()
+        self._count_virtual(spaces)
+
+    def _count_chunk(self, chunk: "Chunk") -> None:
+        """Add the device extents of a chunk, and take it for the newest of its type."""
+        self._set(chunk.type & BLOCK_GROUP_TYPE_MASK, "target_profile", chunk.type)
+        parity = volumes.chunk_to_raw_parity_bytes(chunk)
+        length = volumes.chunk_to_dev_extent_length(chunk)
+        # It may be younger than the answer about spaces.
+        if chunk.type in self.raw_space_usage:
+            self.raw_space_usage[chunk.type].allocated += parity
+            self.raw_space_usage[chunk.type].parity += parity
+        for stripe in chunk.stripes:
+            if stripe.devid not in self.dev_usage:
+                continue
+            by_flags = self.dev_usage[stripe.devid].dev_space_usage
+            space = by_flags.setdefault(chunk.type, DevSpaceUsage(stripe.devid, chunk.type))
+            space.allocated += length
+            space.parity += parity // chunk.num_stripes
+
+    def _count_types(self) -> None:
+        """Add up what is raw by type."""
+        self.block_group_type_usage = {}
+        for space in self.raw_space_usage.values():
+            type_ = space.flags & BLOCK_GROUP_TYPE_MASK
+            usage = self.block_group_type_usage.setdefault(type_, BlockGroupTypeUsage(type_))
+            usage.allocated += space.allocated
+            usage.used += space.used
+            usage.parity += space.parity
+
+    def _count_virtual(self, spaces: "list[SpaceInfo]") -> None:
+        """Add up what is virtual."""
+        self.virtual_space_usage = {space.flags: VirtualSpaceUsage(space) for space in spaces}
+        self.virtual_block_group_type_usage = {}
+        for space in self.virtual_space_usage.values():
+            type_ = space.flags & BLOCK_GROUP_TYPE_MASK
+            by_type = self.virtual_block_group_type_usage
+            usage = by_type.setdefault(type_, VirtualBlockGroupTypeUsage(type_))
+            usage.total += space.total
+            usage.used += space.used
+            usage.unused = usage.total - usage.used
+        self.virtual_total = sum(space.total for space in self.virtual_space_usage.values())
+        self.virtual_used = sum(space.used for space in self.virtual_space_usage.values())
+
+    # The estimates.
+
+    def _estimate(
+        self, fs: "FileSystem", mixed: bool, data_metadata_ratio: int | None, reserve: int
+    ) -> None:
+        """Set all estimates.
+
+        Args:
+            fs: The filesystem.
+            mixed: Whether data and metadata share block groups.
+            data_metadata_ratio: As FsUsage has it.
+            reserve: Bytes of the global reserve.
+        """
+        need = self._metadata_need(fs, data_metadata_ratio, reserve)
+        self.default_data_metadata_ratio = round(1 / need.per_data)
+        data_type = _MIXED if mixed else BLOCK_GROUP_DATA
+        data_flags = getattr(self, f"target_profile_{_TYPE_WORDS[data_type]}", data_type)
+        metadata_flags = getattr(self, "target_profile_metadata", BLOCK_GROUP_METADATA)
+        full = allocator.fill(
+            allocator.new_filesystem(
+                [DeviceSpace.empty(usage.devid, usage.total) for usage in self.dev_usage.values()],
+                getattr(self, "target_profile_system", BLOCK_GROUP_SYSTEM),
+            ),
+            data_flags,
+            metadata_flags,
+            need=MetadataNeed(need.per_data),
+            nodesize=fs.nodesize,
+        )
+        now = allocator.fill(
+            self._device_spaces(fs),
+            data_flags,
+            metadata_flags,
+            free_data=self._free_for(data_flags),
+            need=need,
+            nodesize=fs.nodesize,
+        )
+        self._set_unallocatable(full, now)
+        self._set(data_type, "estimated_full_allocatable_virtual", full.data)
+        self._set(data_type, "estimated_allocatable_virtual", now.data)
+        self._set(data_type, "free", now.writable)
+        if not mixed:
+            unused = need.total - need.used
+            self.estimated_full_allocatable_virtual_metadata = full.metadata
+            self.estimated_allocatable_virtual_metadata = now.metadata
+            self.free_metadata = unused + now.metadata
+
+    def _metadata_need(
+        self, fs: "FileSystem", data_metadata_ratio: int | None, reserve: int
+    ) -> MetadataNeed:
+        """Return what metadata there is, and what data to come needs of it."""
+        if data_metadata_ratio is None:
+            csum_size = fs.fs_info().csum_size or _CRC32C_SIZE
+            per_data = allocator.metadata_per_data(csum_size, fs.sectorsize)
+        else:
+            per_data = 1 / data_metadata_ratio
+        usage = self.virtual_block_group_type_usage.get(BLOCK_GROUP_METADATA)
+        return MetadataNeed(
+            per_data,
+            usage.total if usage else 0,
+            usage.used if usage else 0,
+            reserve,
+            _bytes_of_reserved_trees(fs),
+        )
+
+    def _device_spaces(self, fs: "FileSystem") -> list[DeviceSpace]:
+        """Return the holes on each device."""
+        extents: dict[int, list[tuple[int, int]]] = {devid: [] for devid in self.dev_usage}
+        for extent in fs.dev_extents():
+            if extent.devid in extents:
+                extents[extent.devid].append((extent.paddr, extent.length))
+        return [
+            DeviceSpace(
+                usage.devid,
+                usage.total,
+                usage.unallocated,
+                allocator.holes_between(usage.total, extents[usage.devid]),
+            )
+            for usage in self.dev_usage.values()
+        ]
+
+    def _free_for(self, target: int) -> int:
+        """Return the bytes that are free in block groups that data to come may be written to."""
+        return sum(
+            space.total - space.used
+            for space in self.virtual_space_usage.values()
+            if allocator.usable_for(space.flags, target)
+        )
+
+    def _set_unallocatable(self, full: Filling, now: Filling) -> None:
+        """Set what devices will never give.
+
+        Args:
+            full: The devices filled from nothing.
+            now: The devices filled from where they are.
+        """
+        for hard, soft in zip(full.devices, now.devices, strict=True):
+            usage = self.dev_usage[hard.devid]
+            usage.unallocatable_hard = hard.unallocated
+            usage.unallocatable_soft = soft.unallocated
+            usage.unallocatable_reclaimable = max(0, soft.unallocated - hard.unallocated)
+        devices = self.dev_usage.values()
+        self.unallocatable_hard = sum(device.unallocatable_hard for device in devices)
+        self.unallocatable_soft = sum(device.unallocatable_soft for device in devices)
+        self.unallocatable_reclaimable = max(0, self.unallocatable_soft - self.unallocatable_hard)
+        self.allocatable = self.total - self.unallocatable_soft
+        self.allocatable_left = self.allocatable - self.allocated
+
+
+_CRC32C_SIZE = 4
+
+_TYPE_WORDS = {
+    BLOCK_GROUP_SYSTEM: "system",
+    BLOCK_GROUP_METADATA: "metadata",
+    BLOCK_GROUP_DATA: "data",
+    _MIXED: "mixed",
+}
+
+# What the global reserve is there for (btrfs_update_global_block_rsv()).
+_RESERVED_TREES = (
+    constants.EXTENT_TREE_OBJECTID,
+    constants.CSUM_TREE_OBJECTID,
+    constants.FREE_SPACE_TREE_OBJECTID,
+    constants.BLOCK_GROUP_TREE_OBJECTID,
+    constants.RAID_STRIPE_TREE_OBJECTID,
+)
+
+
+def _bytes_of_reserved_trees(fs: "FileSystem") -> int:
+    """Return the bytes of the trees that the global reserve grows with."""
+    from btrfs.items.root import RootItem
+    from btrfs.key import Key
+
+    return sum(
+        item.bytes_used
+        for tree in _RESERVED_TREES
+        for item in fs.search(
+            constants.ROOT_TREE_OBJECTID,
+            Key(tree, constants.ROOT_ITEM_KEY, 0),
+            Key(tree, constants.ROOT_ITEM_KEY, constants.ULLONG_MAX),
+        )
+        if isinstance(item, RootItem)
+    )
+
+
+def _with_words_for_keys(
+    printed: Iterator[tuple[str, Any, str]], names: tuple[str, ...]
+) -> Iterator[tuple[str, Any, str]]:
+    """Yield what is printed, with type and profile in words as the keys of some dictionaries."""
+    for name, value, remark in printed:
+        if name in names:
+            words = {utils.block_group_flags_str(flags): usage for flags, usage in value.items()}
+            yield name, words, remark
+        else:
+            yield name, value, remark
