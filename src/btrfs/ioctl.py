@@ -365,6 +365,7 @@ def sync(fd: int) -> None:
 
 _SEARCH_KEY = struct.Struct("<QQQQQQQIIII32x")
 _SEARCH_V1_SIZE = 4096
+# In the order of SearchHeader.
 _SEARCH_HEADER = struct.Struct("<QQQII")
 SEARCH_HEADER_SIZE = _SEARCH_HEADER.size
 SEARCH_V2_ARGS_SIZE = _SEARCH_KEY.size + 8
@@ -534,8 +535,9 @@ def _search(
         if count == 0:
             return
         view = memoryview(args)
+        unpack, new_header = _SEARCH_HEADER.unpack_from, SearchHeader._make
         for _ in range(count):
-            header = SearchHeader(*_SEARCH_HEADER.unpack_from(args, pos))
+            header = new_header(unpack(args, pos))
             pos += SEARCH_HEADER_SIZE
             end = pos + header.len
             yield header, view[pos:end]

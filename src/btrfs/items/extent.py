@@ -222,12 +222,11 @@ class ExtentItem(
         load_metadata_refs: bool = True,
     ) -> None:
         self._load(header, data)
-        if self.flags & constants.EXTENT_FLAG_DATA:
-            if load_data_refs:
-                self.extent_data_refs = []
-                self.shared_data_refs = []
-                _load_inline_refs(self, data, self.struct_size)
-        elif self.flags & constants.EXTENT_FLAG_TREE_BLOCK and load_metadata_refs:
+        if load_data_refs and self.flags & constants.EXTENT_FLAG_DATA:
+            self.extent_data_refs = []
+            self.shared_data_refs = []
+            _load_inline_refs(self, data, self.struct_size)
+        if load_metadata_refs and self.flags & constants.EXTENT_FLAG_TREE_BLOCK:
             self.tree_block_info = TreeBlockInfo(data, self.struct_size)
             self.tree_block_refs = []
             self.shared_block_refs = []
