@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Self, cast
 
 from btrfs import constants, free_space_tree
 from btrfs.constants import ULLONG_MAX
-from btrfs.errors import NotMountedError
+from btrfs.errors import ItemNotFoundError, NotMountedError
 from btrfs.items.base import ItemData
 from btrfs.items.chunk import BlockGroupItem, Chunk
 from btrfs.items.device import DevExtent, DevItem
@@ -83,7 +83,11 @@ class FileSystem:
         self._source = _open_source(paths, source)
         self.mounted = self._source.mounted
         self.path = self._source.path
-        info = self._source.fs_info()
+        try:
+            info = self._source.fs_info()
+        except BaseException:
+            self._source.close()
+            raise
         self.fsid = info.fsid
         self.nodesize = info.nodesize
         self.sectorsize = info.sectorsize
@@ -216,7 +220,7 @@ class FileSystem:
             Arrays by name, see :meth:`btrfs.columns.ItemBatch.columns`.
 
         Raises:
-            ValueError: The class does not tell the tree.
+            ValueError: The class does not tell the tree, or is of no type of key.
             OSError: ENOENT if there is no such tree.
             CorruptError: A tree block or an item is damaged.
         """
@@ -230,6 +234,8 @@ class FileSystem:
     def _tree_of(self, cls: type[ItemData]) -> int:
         if cls is BlockGroupItem:
             return lookup.block_group_tree(self._source)
+        if not hasattr(cls, "key_type"):
+            raise ValueError(f"{cls.__name__} stands for no type of key, so it has no columns")
         if cls.home_tree is None:
             raise ValueError(f"{cls.__name__} items are in several trees: say which one")
         return cls.home_tree
@@ -351,8 +357,14 @@ class FileSystem:
     # Subvolumes.
 
     def top_level(self) -> RootItem:
-        """Return the subvolume that all others are in, number 5."""
-        return next(self._root_items(constants.FS_TREE_OBJECTID, constants.FS_TREE_OBJECTID))
+        """Return the subvolume that all others are in, number 5.
+
+        Raises:
+            ItemNotFoundError: There is none, which only happens to a damaged filesystem.
+        """
+        for root in self._root_items(constants.FS_TREE_OBJECTID, constants.FS_TREE_OBJECTID):
+            return root
+        raise ItemNotFoundError("No root item of the top level subvolume")
 
     def subvolumes(
         self,

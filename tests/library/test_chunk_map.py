@@ -133,7 +133,7 @@ def test_overlapping_chunks_are_refused() -> None:
             "num_stripes: expected an even number",
         ),
         ({"type": 1 | 64, "num_stripes": 4, "sub_stripes": 1}, "sub_stripes: expected 2, found 1"),
-        ({"type": 1 | 256, "num_stripes": 2}, "num_stripes: expected 3, found 2"),
+        ({"type": 1 | 256, "num_stripes": 2}, "num_stripes: expected at least 3, found 2"),
     ],
 )
 def test_impossible_chunks_are_refused(changes: dict[str, int], message: str) -> None:

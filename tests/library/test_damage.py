@@ -9,13 +9,19 @@ from pathlib import Path
 import pytest
 
 from btrfs import FileSystem
-from btrfs.constants import CSUM_SIZE, EXTENT_TREE_OBJECTID, SUPER_INFO_SIZE
+from btrfs.constants import (
+    CHUNK_TREE_OBJECTID,
+    CSUM_SIZE,
+    EXTENT_TREE_OBJECTID,
+    SUPER_INFO_SIZE,
+)
 from btrfs.crc32c import crc32c_data
 from btrfs.ctree import ExtentItem
 from btrfs.errors import BtrfsError, CorruptError, NotBtrfsError
 from btrfs.source.disk.node import HEADER_SIZE, ITEM_RECORD_SIZE
 from btrfs.source.disk.source import DiskSource
 from btrfs.source.disk.volume import Volume
+from btrfs.source.metadump import Metadump
 from tests import support
 from tests.library.reading import all_batches, all_items
 
@@ -181,16 +187,67 @@ def test_another_copy_of_the_superblock(image: Path) -> None:
         assert all_items(fs) == items
 
 
-def test_truncated_image(image: Path) -> None:
-    with FileSystem(image) as fs:
-        places = [extent.paddr for extent in fs.dev_extents()]
+@pytest.mark.parametrize("size", [65536 + 500, 1 << 20, (256 << 20) - 4096])
+def test_truncated_image(image: Path, size: int) -> None:
+    """Also where all metadata is there still: the kernel would not mount it either."""
     with image.open("r+b") as file:
-        file.truncate(min(place for place in places if place > SUPERBLOCK) + 5000)
-    with pytest.raises(
-        CorruptError, match=r"device \(.*\): expected .* bytes at .*, found its end"
-    ) as e:
+        file.truncate(size)
+    with pytest.raises(CorruptError, match=r"\(.*img.*\): expected \d+ bytes, found \d+") as caught:
         FileSystem(image)
-    assert e.value.hint
+    assert caught.value.hint == "the image seems to be cut off"
+
+
+def test_device_that_ends_while_it_is_read(image: Path) -> None:
+    with FileSystem(image) as fs:
+        with image.open("r+b") as file:
+            file.truncate(leaf_places(image)[0])
+        with pytest.raises(CorruptError, match="found its end at"):
+            list(fs.search(EXTENT_TREE_OBJECTID))
+        with pytest.raises(CorruptError, match="found its end at"):
+            list(fs.batches(EXTENT_TREE_OBJECTID))
+
+
+def test_chunk_tree_without_devices(image: Path) -> None:
+    with FileSystem(image) as fs:
+        source, nodesize = fs._source, fs.nodesize
+        assert isinstance(source, DiskSource)
+        root = source._root(CHUNK_TREE_OBJECTID)
+        volume = source._trees._store
+        assert isinstance(volume, Volume)
+        places = [pieces[0].paddr for pieces in volume._chunk_map.copies(root.vaddr, nodesize)]
+    for place in places:
+        change_block(image, place, nodesize, put("<B", HEADER_SIZE + 8, 215))
+    with pytest.raises(CorruptError, match="chunk tree: expected items of devices, found none"):
+        FileSystem(image)
+
+
+def test_chunks_of_a_dump_are_checked(image: Path, tmp_path: Path) -> None:
+    """They are not needed to read it, but pictures and sums are made from them."""
+    support.require_root()
+    dump = tmp_path / "dump"
+    support.run("btrfs-image", "-c0", image, dump)
+    content = bytearray(dump.read_bytes())
+    with FileSystem(dump) as fs:
+        source, nodesize = fs._source, fs.nodesize
+        assert isinstance(source, DiskSource)
+        metadump = source._trees._store
+        assert isinstance(metadump, Metadump)
+        vaddr = source._root(CHUNK_TREE_OBJECTID).vaddr
+        (piece,) = [
+            piece
+            for piece in metadump._pieces
+            if piece.vaddr <= vaddr < piece.vaddr + piece.stored_size
+        ]
+        chunk = next(fs.chunks())
+    at = piece.position + vaddr - piece.vaddr
+    block = content[at : at + nodesize]
+    body = struct.pack("<QQQQ", chunk.length, chunk.owner, chunk.stripe_len, chunk.type)
+    block[block.index(body) + 24 : block.index(body) + 32] = struct.pack("<Q", 1 | 128)
+    block[:4] = crc32c_data(block[CSUM_SIZE:]).to_bytes(4, "little")
+    content[at : at + nodesize] = block
+    dump.write_bytes(content)
+    with pytest.raises(CorruptError, match="num_stripes: expected at least 2, found 1"):
+        FileSystem(dump)
 
 
 def test_every_length_of_a_truncated_dump(tmp_path: Path) -> None:

@@ -99,6 +99,30 @@ def test_members_are_found_in_any_order_and_beside_the_image(tmp_path: Path) -> 
             assert list(fs.extents())
 
 
+def test_copies_that_are_out_of_date_are_left_aside(tmp_path: Path) -> None:
+    with support.filesystem(tmp_path / "fs", devices=2, data="raid0", metadata="raid1") as made:
+        made.sync()
+        first, second = made.images
+        backup = first.with_name("a-backup.img")
+        support.run("cp", "--sparse=always", second, backup)
+        support.populate(made.mountpoint)
+        made.detach()
+        for targets in (first, [backup, first, second], [second, backup, first]):
+            with FileSystem(targets) as fs:
+                assert fs.dev_info(2).path == os.fspath(second)
+                assert list(fs.extents())
+
+
+def test_closing_twice_closes_nothing_else(mounted: support.LoopFilesystem) -> None:
+    sample = support.DATA / "block-group-tree.btrfs-image"
+    for target in (mounted.mountpoint, mounted.images[0], sample):
+        with FileSystem(target) as fs:
+            fs.close()
+            with sample.open("rb") as other:
+                fs.close()
+                assert other.read(8)
+
+
 def test_different_filesystems_are_told_apart(tmp_path: Path) -> None:
     images = [
         support.stored_image(name, tmp_path)
@@ -134,6 +158,8 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         assert device.value.errno == errno.ENODEV
         with pytest.raises(ValueError, match="FileExtentItem items are in several trees"):
             next(fs.columns(btrfs.ctree.FileExtentItem))
+        with pytest.raises(ValueError, match="UnknownItem stands for no type of key"):
+            next(fs.columns(btrfs.ctree.UnknownItem))
 
 
 def test_what_is_not_there_mounted(mounted: support.LoopFilesystem) -> None:

@@ -70,7 +70,7 @@ class ItemData(Struct):
     __slots__ = ("header",)
 
     key_type: ClassVar[int]
-    home_tree: ClassVar[int | None]
+    home_tree: ClassVar[int | None] = None
 
     if TYPE_CHECKING:
         header: SearchHeader

@@ -1,6 +1,7 @@
 """File extents: which piece of a file lies in which extent."""
 
 from btrfs import constants
+from btrfs.errors import CorruptError
 from btrfs.items.base import ItemData, SearchHeader
 from btrfs.layout import (
     Bytes,
@@ -69,6 +70,12 @@ class FileExtentItem(
         self._load(header, data)
         inline = self.type == constants.FILE_EXTENT_INLINE
         self.inline_data = bytes(data[_INLINE_HEADER_SIZE:]) if inline else b""
+        if not inline and len(data) < self.struct_size:
+            raise CorruptError(
+                f"item {self.key}",
+                expected=f"{self.struct_size} bytes",
+                found=f"{len(data)} bytes",
+            )
 
     def __str__(self) -> str:
         start = super().__str__()

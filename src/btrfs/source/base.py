@@ -49,8 +49,7 @@ class Source(Protocol):
     def batches(self, tree: int, min_key: Key, max_key: Key) -> Iterator[ItemBatch]:
         """Yield the same items many at a time, without an object for each.
 
-        A batch has some thousands of items, so memory does not grow with the filesystem. It may
-        have items outside the two keys at none of its ends.
+        A batch has some thousands of items, so memory does not grow with the filesystem.
         """
 
     def fs_info(self) -> FsInfo:

@@ -15,6 +15,7 @@ from btrfs.errors import NotBtrfsError
 from btrfs.items.base import SearchHeader
 from btrfs.key import Key
 from btrfs.layout import Bytes
+from btrfs.source.descriptor import Descriptor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +46,8 @@ class KernelSource:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.fd = _open(path)
+        self._descriptor = Descriptor(_open(path))
+        self.fd = self._descriptor.fd
         try:
             ioctl.fs_info(self.fd)
         except OSError as error:
@@ -117,7 +119,7 @@ class KernelSource:
         ioctl.sync(self.fd)
 
     def close(self) -> None:
-        os.close(self.fd)
+        self._descriptor.close()
 
 
 def _open(path: str) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from btrfs.constants import SUPER_INFO_SIZE, SUPER_MIRRORS
 from btrfs.errors import CorruptError
+from btrfs.source.descriptor import Descriptor
 from btrfs.source.disk.store import Copy
 from btrfs.source.disk.superblock import Superblock, parse_superblock
 
@@ -75,7 +76,8 @@ class Metadump:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = Descriptor(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        self._fd = self._descriptor.fd
         try:
             self._pieces = sorted(self._read_index())
             self._starts = [piece.vaddr for piece in self._pieces]
@@ -87,7 +89,7 @@ class Metadump:
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._fd)
+        self._descriptor.close()
 
     def read_copies(self, vaddr: int, length: int) -> Iterator[Copy]:
         """Yield the block; a dump has only one copy of each.

@@ -192,11 +192,12 @@ def _violations(chunk: Chunk, sectorsize: int) -> Iterable[tuple[str, Any, Any]]
     stripes_right = (
         stripes >= profile.min_stripes if profile.striped else stripes == profile.ncopies
     )
+    at_least = "at least " if profile.striped else ""
     end = chunk.vaddr + chunk.length
     last_stripe = max((stripe.offset for stripe in chunk.stripes), default=0)
     for what, is_right, expected, found in (
         ("type", chunk.type & constants.BLOCK_GROUP_TYPE_MASK, "a type", f"0x{chunk.type:x}"),
-        ("num_stripes", stripes_right, profile.min_stripes, stripes),
+        ("num_stripes", stripes_right, f"{at_least}{profile.min_stripes}", stripes),
         ("num_stripes", stripes % profile.sub_stripes == 0, "an even number", stripes),
         (
             "sub_stripes",

@@ -7,13 +7,12 @@ import stat
 from collections.abc import Iterable, Iterator
 from uuid import UUID
 
-from btrfs.constants import SUPER_INFO_SIZE, SUPER_MAGIC, SUPER_MIRRORS
+from btrfs.constants import SUPER_INFO_SIZE, SUPER_MAGIC, SUPER_MAGIC_OFFSET, SUPER_MIRRORS
 from btrfs.errors import CorruptError, NotBtrfsError
+from btrfs.source.descriptor import Descriptor
 from btrfs.source.disk.superblock import Superblock, parse_superblock
 
 __all__ = ["Device", "find_members", "has_superblock", "open_device"]
-
-_MAGIC_OFFSET = 64
 
 
 class Device:
@@ -25,16 +24,39 @@ class Device:
         size: Bytes that can be read.
     """
 
-    def __init__(self, path: str, fd: int, superblock: Superblock, size: int) -> None:
+    def __init__(
+        self, path: str, descriptor: Descriptor, superblock: Superblock, size: int
+    ) -> None:
         self.path = path
         self.superblock = superblock
         self.size = size
-        self.fd = fd
+        self._descriptor = descriptor
+
+    @property
+    def fd(self) -> int:
+        """File descriptor to read from."""
+        return self._descriptor.fd
 
     @property
     def devid(self) -> int:
         """Number of the device in its filesystem."""
         return self.superblock.dev_item.devid
+
+    def require_whole(self) -> None:
+        """Check that the device is as large as its superblock says.
+
+        Raises:
+            CorruptError: It is smaller.
+        """
+        total_bytes = self.superblock.dev_item.total_bytes
+        if self.size < total_bytes:
+            raise CorruptError(
+                "device",
+                expected=f"{total_bytes} bytes",
+                found=self.size,
+                device=self.path,
+                hint="the image seems to be cut off",
+            )
 
     def read(self, paddr: int, length: int) -> bytes:
         """Return bytes of the device.
@@ -56,7 +78,7 @@ class Device:
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self.fd)
+        self._descriptor.close()
 
 
 def open_device(path: str) -> Device:
@@ -66,21 +88,21 @@ def open_device(path: str) -> Device:
         NotBtrfsError: There is no superblock on it.
         CorruptError: There is, but none that is valid.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor = Descriptor(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
     try:
-        size = os.lseek(fd, 0, os.SEEK_END)
-        superblock = _newest_superblock(fd, path)
+        size = os.lseek(descriptor.fd, 0, os.SEEK_END)
+        superblock = _newest_superblock(descriptor.fd, path)
     except BaseException:
-        os.close(fd)
+        descriptor.close()
         raise
-    return Device(path, fd, superblock, size)
+    return Device(path, descriptor, superblock, size)
 
 
 def has_superblock(path: str) -> bool:
     """Return whether a file has a superblock, be it valid or not."""
     with open(path, "rb") as file:
         for paddr in SUPER_MIRRORS:
-            file.seek(paddr + _MAGIC_OFFSET)
+            file.seek(paddr + SUPER_MAGIC_OFFSET)
             if file.read(len(SUPER_MAGIC)) == SUPER_MAGIC:
                 return True
     return False
@@ -90,11 +112,12 @@ def find_members(fsid: UUID, near: Iterable[str], known: set[int]) -> Iterator[D
     """Yield members of a filesystem that are not known yet, opened.
 
     They are looked for beside the given image files, and among the block devices of the machine.
+    There can be several of one number: copies, of which some are out of date.
 
     Args:
         fsid: The filesystem.
         near: Paths of members that are known.
-        known: Numbers of the devices that are not wanted. Those that are found are added.
+        known: Numbers of the devices that are not wanted.
     """
     for path in _candidates(near):
         try:
@@ -102,7 +125,6 @@ def find_members(fsid: UUID, near: Iterable[str], known: set[int]) -> Iterator[D
         except (OSError, CorruptError, NotBtrfsError):
             continue
         if device.superblock.fsid == fsid and device.devid not in known:
-            known.add(device.devid)
             yield device
         else:
             device.close()
@@ -116,11 +138,11 @@ def _newest_superblock(fd: int, path: str) -> Superblock:
         CorruptError: There is none that is valid.
     """
     found: list[Superblock] = []
-    errors: list[CorruptError] = []
+    errors: list[CorruptError | OSError] = []
     for paddr in SUPER_MIRRORS:
         try:
             superblock = parse_superblock(os.pread(fd, SUPER_INFO_SIZE, paddr), path, paddr)
-        except CorruptError as error:
+        except (CorruptError, OSError) as error:
             errors.append(error)
             continue
         if superblock is not None:
@@ -140,11 +162,16 @@ def _candidates(near: Iterable[str]) -> Iterator[str]:
     near = list(near)
     given = {os.path.realpath(path) for path in near}
     folders = {os.path.dirname(path) for path in given if stat.S_ISREG(os.stat(path).st_mode)}
-    for folder in sorted(folders):
-        with os.scandir(folder) as entries:
-            files = sorted(entry.path for entry in entries if entry.is_file())
-        yield from (path for path in files if os.path.realpath(path) not in given)
-    for name in sorted(os.listdir("/sys/class/block")):
-        path = f"/dev/{name.replace('!', '/')}"
-        if os.path.exists(path) and os.path.realpath(path) not in given:
+    files = [os.path.join(folder, name) for folder in sorted(folders) for name in _names(folder)]
+    devices = [f"/dev/{name.replace('!', '/')}" for name in _names("/sys/class/block")]
+    for path in (*filter(os.path.isfile, files), *filter(os.path.exists, devices)):
+        if os.path.realpath(path) not in given:
             yield path
+
+
+def _names(folder: str) -> list[str]:
+    """Return the names in a folder; none if it may not be listed."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []

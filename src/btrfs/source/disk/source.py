@@ -63,7 +63,10 @@ def open_unmounted(paths: list[str]) -> DiskSource:
     dump = Metadump(dumps[0])
     try:
         require_supported(dump.superblock)
-        return DiskSource(dump.path, dump.superblock, dump, close=dump.close)
+        source = DiskSource(dump.path, dump.superblock, dump, close=dump.close)
+        # Nothing in a dump is found by them, but what is asked of them later must be right.
+        ChunkMap(_checked_chunks(source, dump.superblock))
+        return source
     except BaseException:
         dump.close()
         raise
@@ -83,14 +86,17 @@ def _open_devices(paths: list[str]) -> DiskSource:
         require_supported(superblock)
         if len(devices) < superblock.num_devices:
             for device in find_members(superblock.fsid, paths, set(devices)):
-                devices[device.devid] = device
+                _add_device(devices, device)
             superblock = _newest(devices)
+        for device in devices.values():
+            device.require_whole()
         system_chunks = ChunkMap(_system_chunks(superblock))
         require_devices(devices, system_chunks, superblock.num_devices)
         # The superblock maps just enough to read the tree that has all the chunks.
         chunk_source = DiskSource(paths[0], superblock, Volume(devices, system_chunks), close=close)
         chunk_map = ChunkMap(_checked_chunks(chunk_source, superblock))
         require_devices(devices, chunk_map, superblock.num_devices)
+        _require_uuids(devices, chunk_source.device_items())
         volume = Volume(devices, chunk_map)
         return DiskSource(paths[0], superblock, volume, close=close, devices=devices)
     except BaseException:
@@ -99,7 +105,7 @@ def _open_devices(paths: list[str]) -> DiskSource:
 
 
 def _add_device(devices: dict[int, Device], device: Device) -> None:
-    """Add a device; one that was given twice is closed again."""
+    """Add a device. Of two of the same number, the one that was written to last stays open."""
     for other in devices.values():
         if other.superblock.fsid != device.superblock.fsid:
             device.close()
@@ -107,10 +113,25 @@ def _add_device(devices: dict[int, Device], device: Device) -> None:
                 f"{other.path} and {device.path} belong to different filesystems",
                 hint=f"their UUIDs are {other.superblock.fsid} and {device.superblock.fsid}",
             )
-    if device.devid in devices:
+    other = devices.setdefault(device.devid, device)
+    if device.superblock.generation > other.superblock.generation:
+        devices[device.devid], device = device, other
+    if device is not devices[device.devid]:
         device.close()
-    else:
-        devices[device.devid] = device
+
+
+def _require_uuids(devices: dict[int, Device], items: list[DevItem]) -> None:
+    """Check that each device is the one that the chunk tree means by its number."""
+    for item in items:
+        device = devices.get(item.devid)
+        if device is not None and device.superblock.dev_item.uuid != item.uuid:
+            raise CorruptError(
+                f"device {item.devid}",
+                expected=f"UUID {item.uuid}",
+                found=device.superblock.dev_item.uuid,
+                device=device.path,
+                hint="it was a member once; give the one that has its place now",
+            )
 
 
 def _newest(devices: dict[int, Device]) -> Superblock:
@@ -214,8 +235,11 @@ class DiskSource:
 
     def fs_info(self) -> ioctl.FsInfo:
         superblock = self.superblock
+        devids = [device.devid for device in self.device_items()]
+        if not devids:
+            raise CorruptError("chunk tree", expected="items of devices", found="none")
         return ioctl.FsInfo._from_values(
-            max_id=max(device.devid for device in self._device_items()),
+            max_id=max(devids),
             num_devices=superblock.num_devices,
             fsid=superblock.fsid,
             nodesize=superblock.nodesize,
@@ -229,7 +253,7 @@ class DiskSource:
         )
 
     def dev_info(self, devid: int) -> ioctl.DevInfo:
-        for item in self._device_items(devid, devid):
+        for item in self.device_items(devid, devid):
             device = self._devices.get(devid)
             return ioctl.DevInfo._from_values(
                 devid=devid,
@@ -331,7 +355,8 @@ class DiskSource:
             return item
         return None
 
-    def _device_items(self, min_devid: int = 1, max_devid: int = ULLONG_MAX) -> list[DevItem]:
+    def device_items(self, min_devid: int = 1, max_devid: int = ULLONG_MAX) -> list[DevItem]:
+        """Return the devices that the chunk tree lists, between two numbers if not all."""
         objectid, key_type = constants.DEV_ITEMS_OBJECTID, constants.DEV_ITEM_KEY
         min_key = Key(objectid, key_type, min_devid)
         max_key = Key(objectid, key_type, max_devid)

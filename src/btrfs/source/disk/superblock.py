@@ -5,7 +5,14 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from btrfs import constants
-from btrfs.constants import CSUM_SIZE, MAX_ADDRESS, MAX_LEVEL, SUPER_INFO_SIZE, SUPER_MAGIC
+from btrfs.constants import (
+    CSUM_SIZE,
+    MAX_ADDRESS,
+    MAX_LEVEL,
+    SUPER_INFO_SIZE,
+    SUPER_MAGIC,
+    SUPER_MAGIC_OFFSET,
+)
 from btrfs.errors import CorruptError, UnsupportedFeatureError
 from btrfs.items.device import DevItem
 from btrfs.layout import Stored, Struct, as_flags, hidden, u8, u16, u32, u64, uuid16
@@ -96,11 +103,18 @@ def parse_superblock(data: bytes, name: str, paddr: int) -> Superblock | None:
     Raises:
         CorruptError: It has the magic number, but a field is not as it must be.
     """
+    if data[SUPER_MAGIC_OFFSET : SUPER_MAGIC_OFFSET + len(SUPER_MAGIC)] != SUPER_MAGIC:
+        return None
     if len(data) < SUPER_INFO_SIZE:
-        return None
+        raise CorruptError(
+            "superblock",
+            expected=f"{SUPER_INFO_SIZE} bytes",
+            found=f"{len(data)} bytes",
+            device=name,
+            paddr=paddr,
+            hint="the image seems to be cut off",
+        )
     superblock = Superblock(data)
-    if superblock.magic != SUPER_MAGIC:
-        return None
     for what, expected, found in _violations(superblock, data, paddr):
         raise CorruptError(
             f"superblock, {what}", expected=expected, found=found, device=name, paddr=paddr

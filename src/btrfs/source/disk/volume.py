@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Volume"]
+__all__ = ["Volume", "require_devices"]
 
 
 class Volume:
