@@ -258,6 +258,57 @@ def test_an_output_that_cannot_be_written(in_an_empty_folder: Path) -> None:
     assert list(in_an_empty_folder.iterdir()) == [old]
 
 
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [("/dev/full", "No space left"), ("/proc/o.png", "/proc/o.png"), ("", "empty")],
+)
+def test_an_output_that_takes_nothing(
+    output: str, message: str, in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = assert_fails(capsys, in_an_empty_folder, "-q", "-o", output, SAMPLE)
+    assert message in line
+    assert "-o" in line
+
+
+def test_names_that_are_no_text(in_an_empty_folder: Path) -> None:
+    done = subprocess.run(
+        [*PROGRAM, "-o", b"\xff.png", SAMPLE],
+        cwd=in_an_empty_folder,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.endswith(b"pngfile \\udcff.png\n")
+    assert os.listdir(os.fsencode(in_an_empty_folder)) == [b"\xff.png"]
+
+
+def test_show_needs_characters(in_an_empty_folder: Path) -> None:
+    done = subprocess.run(
+        [*PROGRAM, "--show", SAMPLE],
+        cwd=in_an_empty_folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )
+    assert done.returncode == 1
+    assert "its encoding is" in assert_one_line(done.stderr)
+
+
+def test_a_label_does_not_reach_the_terminal_as_it_is(tmp_path: Path) -> None:
+    with support.filesystem(tmp_path, label="a\x1b[31mb") as made:
+        made.detach()
+        done = subprocess.run(
+            [*PROGRAM, "--show", "--legend", "-q", made.images[0]],
+            capture_output=True,
+            check=False,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+        )
+    assert done.returncode == 0
+    assert "a\N{REPLACEMENT CHARACTER}[31mb: device 1".encode() in done.stdout
+
+
 def test_an_ordinary_user_on_a_mounted_filesystem(
     mounted: support.LoopFilesystem, in_an_empty_folder: Path
 ) -> None:

@@ -2,6 +2,6 @@
 
 import sys
 
-from btrfs_atlas.cli import main
+from btrfs_atlas.entry import main
 
 sys.exit(main())

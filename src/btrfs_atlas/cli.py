@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import errno
 import gc
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -100,6 +101,9 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     # Imports make up most of the time of a small picture, and looking for garbage a tenth of that.
     # There is next to none of the kind that only the collector finds.
     gc.disable()
+    # Names of files are bytes, of which some are no text in the encoding of the output.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         args = parser.parse_args(argv)
         run: Callable[[argparse.Namespace], None] = args.run
@@ -147,5 +151,5 @@ def _explain(error: Exception) -> tuple[str, str | None]:
 
 
 def _complain(message: str, hint: str | None) -> None:
-    line = " ".join(message.split())
+    line = " ".join(message.encode(errors="backslashreplace").decode().split())
     print(f"Error: {line}. Hint: {hint}" if hint else f"Error: {line}", file=sys.stderr)

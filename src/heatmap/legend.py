@@ -50,7 +50,7 @@ def legend_of(fs: FileSystem, grid: Grid) -> Legend:
     entries = grid.entries()
     now = datetime.now(UTC).astimezone()
     return Legend(
-        title=f"{fs.label or 'btrfs'}: {grid.layer.title}",
+        title=f"{_printable(fs.label) or 'btrfs'}: {grid.layer.title}",
         notes=[
             f"fsid {fs.fsid}",
             f"{pretty_size(grid.total_bytes)} in all",
@@ -61,6 +61,11 @@ def legend_of(fs: FileSystem, grid: Grid) -> Legend:
         entries=entries,
         min_brightness=grid.min_brightness if _partly_used(entries) else None,
     )
+
+
+def _printable(label: str) -> str:
+    """Return a label without what would control a terminal, or is no text at all."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in label)
 
 
 def add_legend(picture: Image, legend: Legend) -> Image:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from heatmap.legend import Legend, entry_text
 
-_HALF_BLOCK = "\N{UPPER HALF BLOCK}"
+HALF_BLOCK = "\N{UPPER HALF BLOCK}"
 _RESET = "\x1b[0m"
 
 
@@ -48,7 +48,7 @@ def _line(upper: list[list[int]], lower: list[list[int]]) -> str:
         if below != shown[1]:
             parts.append(f"\x1b[48;2;{below[0]};{below[1]};{below[2]}m")
         shown = above, below
-        parts.append(_HALF_BLOCK)
+        parts.append(HALF_BLOCK)
     return "".join(parts) + _RESET
 
 

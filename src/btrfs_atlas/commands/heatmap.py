@@ -123,6 +123,10 @@ def _check(args: argparse.Namespace) -> None:
             f"order {args.order} out of range", hint=f"--order takes 1 to {grid.MAX_ORDER}"
         )
     grid.check_geometry(args.order, args.size)
+    if args.show:
+        _check_terminal()
+    if args.output == "":
+        raise HeatmapError("the name of the output is empty", hint="give -o a file or a folder")
     if args.output == picture.STDOUT:
         if args.show:
             raise HeatmapError(
@@ -137,8 +141,21 @@ def _check(args: argparse.Namespace) -> None:
         picture.check_output(args.output)
 
 
+def _check_terminal() -> None:
+    from heatmap import HeatmapError, terminal
+
+    encoding = sys.stdout.encoding or "ascii"
+    try:
+        terminal.HALF_BLOCK.encode(encoding)
+    except UnicodeEncodeError:
+        raise HeatmapError(
+            f"this output cannot show a picture: its encoding is {encoding}",
+            hint="use a terminal with UTF-8, and a locale like C.UTF-8",
+        ) from None
+
+
 def _draw_filesystem(targets: Sequence[str], args: argparse.Namespace) -> None:
-    from heatmap import generate_png_file_name, picture
+    from heatmap import HeatmapError, generate_png_file_name, picture
 
     grid, parts, described = _draw(targets, args)
     if args.show:
@@ -158,7 +175,14 @@ def _draw_filesystem(targets: Sequence[str], args: argparse.Namespace) -> None:
 
         image = legend.add_legend(image, described)
     name = generate_png_file_name(args.output, parts)
-    picture.write_image(image, name)
+    try:
+        picture.write_image(image, name)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise HeatmapError(
+            f"{name}: {error.strerror or error}", hint="write the picture to another place with -o"
+        ) from error
     grid.written(name)
 
 
