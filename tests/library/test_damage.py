@@ -177,6 +177,22 @@ def test_wrong_field_in_the_superblock(
         FileSystem(image)
 
 
+def test_copy_of_an_older_filesystem(image: Path) -> None:
+    """mkfs.btrfs of something smaller leaves it; its generation may be higher."""
+    with FileSystem(image) as fs:
+        fsid = fs.fsid
+    far = 64 << 20
+
+    def age(block: bytearray) -> None:
+        struct.pack_into("<Q", block, 0x48, 1 << 40)
+        block[0x20:0x30] = block[0xC9 + 82 : 0xC9 + 98] = bytes(range(16))
+
+    change_block(image, far, SUPER_INFO_SIZE, age)
+    with FileSystem(image) as fs:
+        assert fs.fsid == fsid
+        assert fs.fs_info().generation < 1 << 40
+
+
 def test_another_copy_of_the_superblock(image: Path) -> None:
     with FileSystem(image) as fs:
         items = all_items(fs)

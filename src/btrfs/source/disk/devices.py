@@ -148,7 +148,9 @@ def _newest_superblock(fd: int, path: str) -> Superblock:
         if superblock is not None:
             found.append(superblock)
     if found:
-        return max(found, key=lambda superblock: superblock.generation)
+        # A copy far behind may be left from a filesystem that was here before.
+        same = [superblock for superblock in found if superblock.fsid == found[0].fsid]
+        return max(same, key=lambda superblock: superblock.generation)
     if errors:
         raise errors[0]
     raise NotBtrfsError(
