@@ -125,15 +125,11 @@ class DirLogItem(ItemData, type=constants.DIR_LOG_ITEM_KEY):
     end: u64
 
 
-class DirLogIndexItem(ItemData, type=constants.DIR_LOG_INDEX_KEY):
-    """A range of indexes of a directory that a log tree is complete in (btrfs_dir_log_item).
+class DirLogIndexItem(DirLogItem, type=constants.DIR_LOG_INDEX_KEY):
+    """The same for a range of indexes of a directory instead of hashes.
 
     Attributes:
         objectid: Inode number of the directory.
         start: First index of the range.
         end: Last index of the range.
     """
-
-    objectid: key_objectid
-    start: key_offset
-    end: u64
