@@ -35,6 +35,7 @@ from btrfs.constants import (
     BLOCK_GROUP_METADATA,
     BLOCK_GROUP_SYSTEM,
     BLOCK_GROUP_TYPE_MASK,
+    STRIPE_LEN,
 )
 
 __all__ = [
@@ -57,12 +58,10 @@ _1G = 1 << 30
 
 # fs/btrfs/volumes.h and fs.h.
 DEVICE_RANGE_RESERVED = _1M
-STRIPE_LEN = 64 << 10
 MAX_STRIPE_SIZE = _1G
 STRIPE_SIZE_ALIGNMENT = 16 * _1M
 
 # calc_chunk_size() in fs/btrfs/space-info.c.
-MAX_DATA_CHUNK_SIZE = 10 * _1G
 MAX_SYSTEM_CHUNK_SIZE = 32 * _1M
 MAX_METADATA_CHUNK_SIZE = _1G
 MAX_METADATA_CHUNK_SIZE_SMALL = 256 * _1M
@@ -261,7 +260,7 @@ class Allocator:
     def _space_chunk_size(self, flags: int) -> int:
         """Return the limit that is set for a type of chunk (calc_chunk_size())."""
         if flags & BLOCK_GROUP_DATA:
-            return MAX_DATA_CHUNK_SIZE
+            return volumes.BTRFS_MAX_DATA_CHUNK_SIZE
         if flags & BLOCK_GROUP_SYSTEM:
             return MAX_SYSTEM_CHUNK_SIZE
         if self._total_bytes > SMALL_FILESYSTEM:
