@@ -135,7 +135,13 @@ class ItemBatch:
         for size in np.unique(np.minimum(self.size, cls.struct_size)):
             rows = np.flatnonzero(np.minimum(self.size, cls.struct_size) == size)
             structs[rows, :size] = self.buffer[self.body[rows, None] + column[:size]]
-        return structs.view(cls.dtype)[:, 0]
+        made = structs.view(cls.dtype)[:, 0]
+        # What may be absent may be cut off only where it is absent.
+        for condition in {field.option.absent_if for field in cls._fields}:
+            if condition is not None:
+                other, value = condition
+                self.select(made[other] != value)._require_size(cls.struct_size)
+        return made
 
     def _require_size(self, size: int | NDArray[np.int64]) -> None:
         short = self.size < size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_positions_in_a_search_buffer(runs: list[tuple[int, int]]) -> None:
     assert batch.key(-1).offset == (len(sizes) - 1) ** 2
 
 
-def batch_of(bodies: list[bytes], key_type: int) -> ItemBatch:
+def batch_of(bodies: Sequence[bytes | bytearray], key_type: int) -> ItemBatch:
     """Return a batch of items with these bodies."""
     starts = np.cumsum([0, *map(len, bodies)])
     count = len(bodies)
@@ -138,6 +139,19 @@ def test_old_short_structs_are_filled_up() -> None:
     assert items[0].otransid == 0
     with pytest.raises(CorruptError):
         batch_of([old[:-1]], ctree.ROOT_ITEM_KEY).columns(ctree.RootItem)
+
+
+def test_only_inline_extents_may_be_short() -> None:
+    inline, regular = bytearray(30), bytearray(53)
+    regular[20] = ctree.FILE_EXTENT_REG
+    columns = batch_of([inline, regular], ctree.EXTENT_DATA_KEY).columns(ctree.FileExtentItem)
+    assert columns["type"].tolist() == [ctree.FILE_EXTENT_INLINE, ctree.FILE_EXTENT_REG]
+    short = batch_of([inline, regular[:52]], ctree.EXTENT_DATA_KEY)
+    with pytest.raises(CorruptError, match="expected at least 53 bytes, found 52 bytes"):
+        short.columns(ctree.FileExtentItem)
+    header = SearchHeader(1, 1, 0, ctree.EXTENT_DATA_KEY, 52)
+    with pytest.raises(CorruptError, match="expected 53 bytes, found 52 bytes"):
+        ctree.FileExtentItem(header, regular[:52])
 
 
 def test_selection() -> None:

@@ -193,6 +193,15 @@ def test_copy_of_an_older_filesystem(image: Path) -> None:
         assert fs.fs_info().generation < 1 << 40
 
 
+def test_device_that_was_replaced(image: Path) -> None:
+    """Its number fits, but it is not the one that the chunk tree means."""
+    for place in (SUPERBLOCK, 64 << 20):
+        change_block(image, place, SUPER_INFO_SIZE, put("<Q", 0xC9 + 66, 77))
+    with pytest.raises(CorruptError, match=r"device 1 .*: expected UUID") as caught:
+        FileSystem(image)
+    assert caught.value.hint
+
+
 def test_another_copy_of_the_superblock(image: Path) -> None:
     with FileSystem(image) as fs:
         items = all_items(fs)
