@@ -1,46 +1,16 @@
-"""The kernel's interface to a mounted filesystem, one function per ioctl.
+"""The filesystem as a whole: what it is, what it has, and how full it is."""
 
-Functions take a file descriptor of anything in the filesystem and raise :class:`OSError` where the
-kernel does. Structs are those of include/uapi/linux/btrfs.h.
-"""
-
-import errno
 import fcntl
 import os
 import struct
-from collections.abc import Callable, Iterator
 from typing import Annotated, NamedTuple
 
 from btrfs.constants import (
     BLOCK_GROUP_PROFILE_MASK,
-    FEATURE_COMPAT_RO_BLOCK_GROUP_TREE as FEATURE_COMPAT_RO_BLOCK_GROUP_TREE,
-    FEATURE_COMPAT_RO_FREE_SPACE_TREE as FEATURE_COMPAT_RO_FREE_SPACE_TREE,
-    FEATURE_COMPAT_RO_FREE_SPACE_TREE_VALID as FEATURE_COMPAT_RO_FREE_SPACE_TREE_VALID,
     FEATURE_COMPAT_RO_NAMES,
-    FEATURE_COMPAT_RO_VERITY as FEATURE_COMPAT_RO_VERITY,
-    FEATURE_INCOMPAT_BIG_METADATA as FEATURE_INCOMPAT_BIG_METADATA,
-    FEATURE_INCOMPAT_COMPRESS_LZO as FEATURE_INCOMPAT_COMPRESS_LZO,
-    FEATURE_INCOMPAT_COMPRESS_ZSTD as FEATURE_INCOMPAT_COMPRESS_ZSTD,
-    FEATURE_INCOMPAT_DEFAULT_SUBVOL as FEATURE_INCOMPAT_DEFAULT_SUBVOL,
-    FEATURE_INCOMPAT_EXTENDED_IREF as FEATURE_INCOMPAT_EXTENDED_IREF,
-    FEATURE_INCOMPAT_EXTENT_TREE_V2 as FEATURE_INCOMPAT_EXTENT_TREE_V2,
-    FEATURE_INCOMPAT_METADATA_UUID as FEATURE_INCOMPAT_METADATA_UUID,
-    FEATURE_INCOMPAT_MIXED_BACKREF as FEATURE_INCOMPAT_MIXED_BACKREF,
-    FEATURE_INCOMPAT_MIXED_GROUPS as FEATURE_INCOMPAT_MIXED_GROUPS,
     FEATURE_INCOMPAT_NAMES,
-    FEATURE_INCOMPAT_NO_HOLES as FEATURE_INCOMPAT_NO_HOLES,
-    FEATURE_INCOMPAT_RAID1C34 as FEATURE_INCOMPAT_RAID1C34,
-    FEATURE_INCOMPAT_RAID56 as FEATURE_INCOMPAT_RAID56,
-    FEATURE_INCOMPAT_RAID_STRIPE_TREE as FEATURE_INCOMPAT_RAID_STRIPE_TREE,
-    FEATURE_INCOMPAT_REMAP_TREE as FEATURE_INCOMPAT_REMAP_TREE,
-    FEATURE_INCOMPAT_SIMPLE_QUOTA as FEATURE_INCOMPAT_SIMPLE_QUOTA,
-    FEATURE_INCOMPAT_SKINNY_METADATA as FEATURE_INCOMPAT_SKINNY_METADATA,
-    FEATURE_INCOMPAT_ZONED as FEATURE_INCOMPAT_ZONED,
-    ULLONG_MAX as ULLONG_MAX,
-    ULONG_MAX as ULONG_MAX,
 )
-from btrfs.items.base import SearchHeader as SearchHeader
-from btrfs.key import Key
+from btrfs.ioctl.numbers import NONE, READ, WRITE, ioc
 from btrfs.layout import (
     Bytes,
     Stored,
@@ -60,22 +30,30 @@ from btrfs.text import (
     space_type_description,
 )
 
-# Numbers of ioctls: direction, size of the argument, magic and a running number
-# (include/uapi/asm-generic/ioctl.h, and its like of the architectures that differ).
-
-arch = os.uname().machine
-BTRFS_IOCTL_MAGIC = 0x94
-
-_OTHER_DIRECTIONS = arch.startswith(("ppc", "sparc", "mips", "alpha", "parisc"))
-_NONE, _READ, _WRITE = (1, 2, 4) if _OTHER_DIRECTIONS else (0, 2, 1)
-_SIZE_SHIFT = 16
-_DIRECTION_SHIFT = _SIZE_SHIFT + (13 if _OTHER_DIRECTIONS else 14)
-
-
-def _ioc(direction: int, number: int, size: int) -> int:
-    return (
-        (direction << _DIRECTION_SHIFT) | (size << _SIZE_SHIFT) | (BTRFS_IOCTL_MAGIC << 8) | number
-    )
+__all__ = [
+    "DEV_STATS_COUNTERS",
+    "FS_INFO_FLAGS",
+    "IOC_DEV_INFO",
+    "IOC_FS_INFO",
+    "IOC_GET_DEV_STATS",
+    "IOC_GET_FEATURES",
+    "IOC_GET_FSLABEL",
+    "IOC_SPACE_INFO",
+    "IOC_SYNC",
+    "DevInfo",
+    "DevStats",
+    "FeatureFlags",
+    "FsInfo",
+    "SpaceArgs",
+    "SpaceInfo",
+    "dev_info",
+    "dev_stats",
+    "fs_info",
+    "get_features",
+    "get_label",
+    "space_info",
+    "sync",
+]
 
 
 class FsInfo(
@@ -267,15 +245,13 @@ class SpaceArgs(NamedTuple):
     total_spaces: int
 
 
-IOC_TREE_SEARCH = _ioc(_READ | _WRITE, 17, 4096)
-IOC_SYNC = _ioc(_NONE, 8, 0)
-IOC_SPACE_INFO = _ioc(_READ | _WRITE, 20, 16)
-IOC_DEV_INFO = _ioc(_READ | _WRITE, 30, DevInfo.struct_size)
-IOC_FS_INFO = _ioc(_READ, 31, FsInfo.struct_size)
-IOC_GET_FSLABEL = _ioc(_READ, 49, 256)
-IOC_GET_DEV_STATS = _ioc(_READ | _WRITE, 52, DevStats.struct_size)
-IOC_GET_FEATURES = _ioc(_READ, 57, FeatureFlags.struct_size)
-IOC_TREE_SEARCH_V2 = _ioc(_READ | _WRITE, 17, 112)
+IOC_SYNC = ioc(NONE, 8, 0)
+IOC_SPACE_INFO = ioc(READ | WRITE, 20, 16)
+IOC_DEV_INFO = ioc(READ | WRITE, 30, DevInfo.struct_size)
+IOC_FS_INFO = ioc(READ, 31, FsInfo.struct_size)
+IOC_GET_FSLABEL = ioc(READ, 49, 256)
+IOC_GET_DEV_STATS = ioc(READ | WRITE, 52, DevStats.struct_size)
+IOC_GET_FEATURES = ioc(READ, 57, FeatureFlags.struct_size)
 
 # BTRFS_FS_INFO_FLAG_CSUM_INFO, _GENERATION and _METADATA_UUID
 FS_INFO_FLAGS = 0b111
@@ -358,192 +334,3 @@ def get_label(fd: int) -> str:
 def sync(fd: int) -> None:
     """Commit the running transaction, so that all changes up to now are on disk."""
     fcntl.ioctl(fd, IOC_SYNC)
-
-
-# Searches. The kernel fills a buffer with items, each a header and a body, and is called again with
-# the key after the last one until there are none left.
-
-_SEARCH_KEY = struct.Struct("<QQQQQQQIIII32x")
-_SEARCH_V1_SIZE = 4096
-# In the order of SearchHeader.
-_SEARCH_HEADER = struct.Struct("<QQQII")
-SEARCH_HEADER_SIZE = _SEARCH_HEADER.size
-SEARCH_V2_ARGS_SIZE = _SEARCH_KEY.size + 8
-
-
-def search(
-    fd: int,
-    tree: int,
-    min_key: Key | None = None,
-    max_key: Key | None = None,
-    min_transid: int = 0,
-    max_transid: int = ULLONG_MAX,
-    nr_items: int | None = None,
-) -> Iterator[tuple[SearchHeader, memoryview]]:
-    """Yield the items of a tree by the first version of the ioctl; see :func:`search_v2`.
-
-    Raises:
-        OSError: EOVERFLOW at an item of more than 3960 bytes, which its buffer has no room for.
-    """
-
-    def fill(min_key: Key, max_key: Key, nr_items: int) -> tuple[bytearray, int, int]:
-        args = bytearray(_SEARCH_V1_SIZE)
-        _pack_search_key(args, tree, min_key, max_key, min_transid, max_transid, nr_items)
-        fcntl.ioctl(fd, IOC_TREE_SEARCH, args)
-        return args, _SEARCH_KEY.size, _found(args)
-
-    return _search(fill, min_key, max_key, nr_items)
-
-
-def search_v2(
-    fd: int,
-    tree: int,
-    min_key: Key | None = None,
-    max_key: Key | None = None,
-    min_transid: int = 0,
-    max_transid: int = ULLONG_MAX,
-    nr_items: int | None = None,
-    buf_size: int = 16384,
-) -> Iterator[tuple[SearchHeader, memoryview]]:
-    """Yield the items of a tree whose keys lie between two keys.
-
-    Needs CAP_SYS_ADMIN.
-
-    Args:
-        fd: File descriptor.
-        tree: Number of the tree; 0 for the subvolume that fd is in.
-        min_key: The lowest key, and
-        max_key: the highest key that may be returned.
-        min_transid: Skip leaves of generations below this one,
-        max_transid: and above this one.
-        nr_items: Yield at most so many.
-        buf_size: Bytes of the buffer that the kernel fills. A larger one is used for an item that
-            does not fit.
-
-    Yields:
-        Header and body of each item in the order of their keys.
-
-    Raises:
-        OSError: EPERM without the privilege, ENOENT if there is no such tree.
-    """
-
-    def fill(min_key: Key, max_key: Key, nr_items: int) -> tuple[bytearray, int, int]:
-        size = buf_size
-        while True:
-            args = bytearray(SEARCH_V2_ARGS_SIZE + size)
-            try:
-                count = search_v2_into(
-                    fd, args, tree, min_key, max_key, min_transid, max_transid, nr_items
-                )
-                return args, SEARCH_V2_ARGS_SIZE, count
-            except OSError as error:
-                if error.errno != errno.EOVERFLOW:
-                    raise
-                size = needed_buf_size(args)
-
-    return _search(fill, min_key, max_key, nr_items)
-
-
-def search_v2_into(
-    fd: int,
-    args: bytearray | memoryview,
-    tree: int,
-    min_key: Key,
-    max_key: Key,
-    min_transid: int = 0,
-    max_transid: int = ULLONG_MAX,
-    nr_items: int = ULONG_MAX,
-) -> int:
-    """Call the kernel once to fill a buffer with items.
-
-    Args:
-        fd: File descriptor.
-        args: The buffer: SEARCH_V2_ARGS_SIZE bytes for the arguments, then as many for items as it
-            has. Each item is SEARCH_HEADER_SIZE bytes of header and then its body.
-        tree: Number of the tree.
-        min_key: Lowest key.
-        max_key: Highest key.
-        min_transid: Lowest generation of a leaf.
-        max_transid: Highest generation of a leaf.
-        nr_items: Most items to return.
-
-    Returns:
-        How many items there are in the buffer; 0 if there are no more.
-
-    Raises:
-        OSError: EOVERFLOW if there is no room for the first item; see :func:`needed_buf_size`.
-    """
-    _pack_search_key(args, tree, min_key, max_key, min_transid, max_transid, nr_items)
-    struct.pack_into("<Q", args, _SEARCH_KEY.size, len(args) - SEARCH_V2_ARGS_SIZE)
-    fcntl.ioctl(fd, IOC_TREE_SEARCH_V2, args)
-    return _found(args)
-
-
-def needed_buf_size(args: bytearray | memoryview) -> int:
-    """Return the room that search_v2_into() would have needed when it raised EOVERFLOW."""
-    (size,) = struct.unpack_from("<Q", args, _SEARCH_KEY.size)
-    return int(size)
-
-
-def _pack_search_key(
-    args: bytearray | memoryview,
-    tree: int,
-    min_key: Key,
-    max_key: Key,
-    min_transid: int,
-    max_transid: int,
-    nr_items: int,
-) -> None:
-    _SEARCH_KEY.pack_into(
-        args,
-        0,
-        tree,
-        min_key.objectid,
-        max_key.objectid,
-        min_key.offset,
-        max_key.offset,
-        min_transid,
-        max_transid,
-        min_key.type,
-        max_key.type,
-        nr_items,
-        0,
-    )
-
-
-def _found(args: bytearray | memoryview) -> int:
-    """Return the number of items that the kernel put into a buffer."""
-    return int(_SEARCH_KEY.unpack_from(args)[9])
-
-
-def _search(
-    fill: Callable[[Key, Key, int], tuple[bytearray, int, int]],
-    min_key: Key | None,
-    max_key: Key | None,
-    nr_items: int | None,
-) -> Iterator[tuple[SearchHeader, memoryview]]:
-    """Yield items from buffer after buffer.
-
-    ``fill`` gets a new buffer of items between two keys, and returns it with where the first item
-    begins and how many there are.
-    """
-    next_key = min_key if min_key is not None else Key(0, 0, 0)
-    last_key = max_key if max_key is not None else Key(-1, -1, -1)
-    left = ULLONG_MAX if nr_items is None else nr_items
-    while left > 0 and next_key <= last_key:
-        args, pos, count = fill(next_key, last_key, min(left, ULONG_MAX))
-        if count == 0:
-            return
-        view = memoryview(args)
-        unpack, new_header = _SEARCH_HEADER.unpack_from, SearchHeader._make
-        for _ in range(count):
-            header = new_header(unpack(args, pos))
-            pos += SEARCH_HEADER_SIZE
-            end = pos + header.len
-            yield header, view[pos:end]
-            pos = end
-        left -= count
-        found_key = Key(header.objectid, header.type, header.offset)
-        if found_key >= last_key:
-            return
-        next_key = found_key + 1

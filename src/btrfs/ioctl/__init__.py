@@ -1,0 +1,12 @@
+"""The kernel's interface to a mounted filesystem, one function per ioctl.
+
+Functions take a file descriptor of anything in the filesystem and raise :class:`OSError` where the
+kernel does. Structs are those of include/uapi/linux/btrfs.h. Everything is defined in a module per
+subject, and offered here.
+"""
+
+from btrfs.constants import *
+from btrfs.ioctl.filesystem import *
+from btrfs.ioctl.numbers import *
+from btrfs.ioctl.tree_search import *
+from btrfs.items.base import SearchHeader as SearchHeader
