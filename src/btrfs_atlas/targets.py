@@ -2,10 +2,48 @@
 
 from __future__ import annotations
 
+import argparse
+import errno
 import os
 import stat
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from btrfs.filesystem import FileSystem, SourceChoice
+
+_SOURCES = ("auto", "mounted", "unmounted")
+
+
+def add_source_argument(parser: argparse._ActionsContainer) -> None:
+    """Declare the option that says how to read what is named."""
+    parser.add_argument(
+        "--source",
+        choices=_SOURCES,
+        default="auto",
+        help="read through the kernel (mounted), or read the devices or images directly"
+        " (unmounted); by default as the TARGET is",
+    )
+
+
+@contextmanager
+def opened(targets: Sequence[str], source: SourceChoice) -> Iterator[FileSystem]:
+    """Open the filesystem that the targets are, or are members of.
+
+    What goes wrong while it is open is told with its name.
+    """
+    import btrfs
+
+    try:
+        with btrfs.FileSystem(targets[0] if len(targets) == 1 else targets, source=source) as fs:
+            yield fs
+    except OSError as error:
+        # What the kernel says about a filesystem does not name it. Only writing can take up space,
+        # so that error is about the output.
+        if error.filename is None and error.errno != errno.ENOSPC:
+            error.filename = " ".join(targets)
+        raise
 
 
 def filesystems(targets: Iterable[str]) -> list[list[str]]:

@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from btrfs_atlas.targets import add_source_argument, filesystems, opened
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -20,8 +22,6 @@ metadata (blue) and system (red), and how full they are (the brighter, the fulle
 --blockgroup, draw the extents inside a block group. A TARGET is a folder on a mounted filesystem, a
 block device, or an image file, be it a copy of a device or a dump made by btrfs-image. Several
 TARGETs that are members of one filesystem are drawn as one picture; others get a picture each."""
-
-_SOURCES = ("auto", "mounted", "unmounted")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,13 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw the extents of the block group at this virtual address, instead of the whole"
         " filesystem",
     )
-    what.add_argument(
-        "--source",
-        choices=_SOURCES,
-        default="auto",
-        help="read through the kernel (mounted), or read the devices or images directly"
-        " (unmounted); by default as the TARGET is",
-    )
+    add_source_argument(what)
 
     how = parser.add_argument_group("how to draw it")
     how.add_argument(
@@ -100,7 +94,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Draw and write the pictures."""
-    from btrfs_atlas.targets import filesystems
     from heatmap import HeatmapError
 
     _check(args)
@@ -190,22 +183,14 @@ def _draw(
     targets: Sequence[str], args: argparse.Namespace
 ) -> tuple[Grid, list[object], Legend | None]:
     """Return a filesystem's picture, the parts of a name for it, and its legend if it is wanted."""
-    import btrfs
     from btrfs_atlas.progress import ProgressBar
 
-    target = targets[0] if len(targets) == 1 else targets
-    try:
-        with (
-            btrfs.FileSystem(target, source=args.source) as fs,
-            ProgressBar("drawing", wanted=args.verbose == args.quiet == 0) as progress,
-        ):
-            grid, parts = _walk(fs, args, progress)
-            return grid, parts, _legend(fs, grid) if args.legend else None
-    except OSError as error:
-        # What the kernel says about a filesystem does not name it.
-        if error.filename is None:
-            error.filename = " ".join(targets)
-        raise
+    with (
+        opened(targets, args.source) as fs,
+        ProgressBar("drawing", wanted=args.verbose == args.quiet == 0) as progress,
+    ):
+        grid, parts = _walk(fs, args, progress)
+        return grid, parts, _legend(fs, grid) if args.legend else None
 
 
 def _walk(
