@@ -16,7 +16,16 @@ from btrfs.constants import KEY_MAX, OBJECTID_NAMES, U8, ULL, ULLONG_MAX
 if TYPE_CHECKING:
     from btrfs.layout import Bytes
 
-__all__ = ["DiskKey", "Key", "key_objectid_str", "key_offset_str", "key_type_str", "qgroup_str"]
+__all__ = [
+    "DiskKey",
+    "Key",
+    "key_objectid_str",
+    "key_offset_str",
+    "key_type_str",
+    "parse_key",
+    "parse_u64",
+    "qgroup_str",
+]
 
 
 class Key:
@@ -212,15 +221,42 @@ _OBJECTID_NUMBERS = {
 _QGROUP_PATTERN = re.compile(r"(\d+)/(\d+)")
 
 
+def parse_key(text: str) -> Key:
+    """Return the key that a text stands for; see :func:`btrfs.utils.parse_key_string`."""
+    inner = text.strip()
+    if inner.startswith("(") != inner.endswith(")"):
+        raise ValueError(f"Key representation has only one of two parentheses: {text}")
+    parts = inner.removeprefix("(").removesuffix(")").split()
+    if len(parts) != 3:
+        raise ValueError(f"Key representation needs 3 fields: objectid, type, offset: {text}")
+    return Key(*parts)
+
+
+def parse_u64(text: str) -> int:
+    """Return the unsigned number that a text stands for: decimal, 0x..., or negative as -1 is.
+
+    Raises:
+        ValueError: It is not a number.
+        OverflowError: It does not fit into 64 bits.
+    """
+    number = int(text, 0)
+    if not -(1 << 63) <= number <= ULLONG_MAX:
+        raise OverflowError(f"{text} does not fit into 64 bits")
+    return ULL(number)
+
+
 def _parse_type(type_: int | str) -> int:
     if isinstance(type_, int):
         return U8(type_)
     if type_ in _KEY_TYPE_NUMBERS:
         return _KEY_TYPE_NUMBERS[type_]
     try:
-        return U8(int(type_, 0))
+        number = int(type_, 0)
     except ValueError:
         raise ValueError(f"Unknown key type {type_}") from None
+    if not -1 <= number <= U8(-1):
+        raise ValueError(f"Unknown key type {type_}: types are 0 to 255, or -1 for the last")
+    return U8(number)
 
 
 def _parse_part(part: int | str, what: str) -> int:
@@ -228,9 +264,19 @@ def _parse_part(part: int | str, what: str) -> int:
         return ULL(part)
     if part in _OBJECTID_NUMBERS:
         return _OBJECTID_NUMBERS[part]
-    if qgroup := _QGROUP_PATTERN.fullmatch(part):
-        return ULL((int(qgroup[1]) << constants.QGROUP_LEVEL_SHIFT) + int(qgroup[2]))
     try:
-        return ULL(int(part, 0))
+        if qgroup := _QGROUP_PATTERN.fullmatch(part):
+            return _parse_qgroup(int(qgroup[1]), int(qgroup[2]))
+        return parse_u64(part)
+    except OverflowError as error:
+        raise ValueError(f"Unparsable key {what} {part}: {error}") from None
     except ValueError:
         raise ValueError(f"Unparsable key {what} {part}") from None
+
+
+def _parse_qgroup(level: int, number: int) -> int:
+    if level.bit_length() > 64 - constants.QGROUP_LEVEL_SHIFT:
+        raise OverflowError("the level of a quota group has 16 bits")
+    if number.bit_length() > constants.QGROUP_LEVEL_SHIFT:
+        raise OverflowError("the number of a quota group has 48 bits")
+    return (level << constants.QGROUP_LEVEL_SHIFT) + number

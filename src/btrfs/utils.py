@@ -28,7 +28,7 @@ from btrfs.constants import (
     SPACE_INFO_GLOBAL_RSV as SPACE_INFO_GLOBAL_RSV,
 )
 from btrfs.items.base import ItemData, SubItem
-from btrfs.key import Key
+from btrfs.key import Key, parse_key, parse_u64
 from btrfs.layout import Struct
 from btrfs.text import (
     block_group_flags_str as block_group_flags_str,
@@ -116,15 +116,18 @@ def parse_tree_name(name: str) -> int:
     """Return the number of a tree, given its number or its name.
 
     The name is that of the kernel in lower or upper case, with or without '_TREE' at its end.
+    Negative numbers stand for those at the end, as the kernel writes them: -9 is DATA_RELOC_TREE.
 
     >>> parse_tree_name('extent'), parse_tree_name('EXTENT_TREE'), parse_tree_name('256')
     (2, 2, 256)
 
     Raises:
-        ValueError: There is no tree of that name.
+        ValueError: There is no tree of that name, or the number does not fit into 64 bits.
     """
     try:
-        return int(name, 0)
+        return parse_u64(name)
+    except OverflowError as error:
+        raise ValueError(f"Unknown metadata tree {name}: {error}") from None
     except ValueError:
         pass
     wanted = name.upper().removesuffix("_TREE")
@@ -141,12 +144,10 @@ def parse_key_string(key_str: str) -> Key:
     Key(535, 108, 0)
 
     Raises:
-        ValueError: There are not three parts, or one of them is neither a number nor a name.
+        ValueError: There are not three parts, one of them is neither a number nor a name, or it
+            does not fit; the message says which.
     """
-    parts = key_str.strip().removeprefix("(").removesuffix(")").split()
-    if len(parts) != 3:
-        raise ValueError(f"Key representation needs 3 fields: objectid, type, offset: {key_str}")
-    return Key(*parts)
+    return parse_key(key_str)
 
 
 # Whole objects.

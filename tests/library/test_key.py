@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import pytest
 from hypothesis import given, strategies as st
@@ -79,10 +80,45 @@ def test_words_of_a_key(key: Key, printed: str) -> None:
     assert str(key) == printed
 
 
-@pytest.mark.parametrize("text", ["", "1 2", "1 2 3 4", "1 BOGUS 2", "FIRST 1 2", "1 1 1/x"])
-def test_what_is_no_key(text: str) -> None:
-    with pytest.raises(ValueError, match=r"Key representation|Unknown key type|Unparsable key"):
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "Key representation needs 3 fields: objectid, type, offset: "),
+        ("1 2", "Key representation needs 3 fields: objectid, type, offset: 1 2"),
+        ("1 2 3 4", "Key representation needs 3 fields: objectid, type, offset: 1 2 3 4"),
+        ("(1 2 3", "Key representation has only one of two parentheses: (1 2 3"),
+        ("1 2 3)", "Key representation has only one of two parentheses: 1 2 3)"),
+        ("1 BOGUS 2", "Unknown key type BOGUS"),
+        ("1 256 2", "Unknown key type 256: types are 0 to 255, or -1 for the last"),
+        ("1 -2 2", "Unknown key type -2: types are 0 to 255, or -1 for the last"),
+        ("FIRST 1 2", "Unparsable key objectid FIRST"),
+        ("1 1 1/x", "Unparsable key offset 1/x"),
+        (
+            f"{1 << 64} 1 0",
+            f"Unparsable key objectid {1 << 64}: {1 << 64} does not fit into 64 bits",
+        ),
+        (
+            f"0 1 {-(1 << 63) - 1}",
+            f"Unparsable key offset {-(1 << 63) - 1}: {-(1 << 63) - 1} does not fit into 64 bits",
+        ),
+        (
+            "0 QGROUP_INFO 65536/1",
+            "Unparsable key offset 65536/1: the level of a quota group has 16 bits",
+        ),
+        (
+            f"0 QGROUP_INFO 1/{1 << 48}",
+            f"Unparsable key offset 1/{1 << 48}: the number of a quota group has 48 bits",
+        ),
+    ],
+)
+def test_what_is_no_key(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told) + "$"):
         parse_key_string(text)
+
+
+def test_numbers_at_the_limits() -> None:
+    assert parse_key_string(f"{ULLONG_MAX} 255 {-(1 << 63)}") == Key(-1, -1, 1 << 63)
+    assert parse_key_string("0 QGROUP_INFO 65535/281474976710655") == Key(0, 242, -1)
 
 
 def test_parts_can_be_set() -> None:

@@ -16,7 +16,8 @@ def test_size_is_within_its_rounding(size: int, binary: bool) -> None:
     base = 1024 if binary else 1000
     power = utils.pretty_size_units.index(unit[0]) if unit != "B" else 0
     assert abs(number * base**power - size) <= 0.0051 * base**power
-    assert number < base or power == len(utils.pretty_size_units) - 1
+    # The unit is chosen before rounding, as in python-btrfs: 1024.00MiB, less than 1 GiB.
+    assert number <= base or power == len(utils.pretty_size_units) - 1
 
 
 @pytest.mark.parametrize(
@@ -71,15 +72,29 @@ def test_block_group_flags(flags: int, texts: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "tree"),
-    [("1", 1), ("extent", 2), ("CHUNK_TREE", 3), ("Root", 1), ("data_reloc", 2**64 - 9)],
+    [
+        ("1", 1),
+        ("extent", 2),
+        ("CHUNK_TREE", 3),
+        ("Root", 1),
+        ("data_reloc", 2**64 - 9),
+        ("-9", 2**64 - 9),
+    ],
 )
 def test_tree_names(name: str, tree: int) -> None:
     assert utils.parse_tree_name(name) == tree
 
 
-def test_no_such_tree_name() -> None:
-    with pytest.raises(ValueError, match="Unknown metadata tree name foo"):
-        utils.parse_tree_name("foo")
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("foo", "Unknown metadata tree name foo"),
+        (str(1 << 64), f"Unknown metadata tree {1 << 64}: {1 << 64} does not fit into 64 bits"),
+    ],
+)
+def test_no_such_tree_name(name: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        utils.parse_tree_name(name)
 
 
 @pytest.mark.parametrize(
