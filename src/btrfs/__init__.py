@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         free_space_tree as free_space_tree,
         fs_usage as fs_usage,
         ioctl as ioctl,
+        paths as paths,
         utils as utils,
         volumes as volumes,
     )
@@ -62,6 +63,7 @@ _MODULES = {
     "free_space_tree",
     "fs_usage",
     "ioctl",
+    "paths",
     "utils",
     "volumes",
 }

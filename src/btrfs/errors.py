@@ -16,6 +16,7 @@ __all__ = [
     "MissingDeviceError",
     "NotBtrfsError",
     "NotMountedError",
+    "PathNotFoundError",
     "TreeNotFoundError",
     "UnsupportedFeatureError",
 ]
@@ -99,8 +100,8 @@ class NotMountedError(BtrfsError, AttributeError):
     """
 
 
-class TreeNotFoundError(BtrfsError, FileNotFoundError):
-    """There is no such tree. The kernel's answer for a mounted filesystem is ENOENT as well."""
+class _NotFoundError(BtrfsError, FileNotFoundError):
+    """Something is not there, for which the kernel's answer would be ENOENT."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -108,6 +109,14 @@ class TreeNotFoundError(BtrfsError, FileNotFoundError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class TreeNotFoundError(_NotFoundError):
+    """There is no such tree."""
+
+
+class PathNotFoundError(_NotFoundError):
+    """There is no such path in a filesystem."""
 
 
 class ItemNotFoundError(IndexError):
