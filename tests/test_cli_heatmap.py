@@ -25,9 +25,6 @@ PROGRAM = (sys.executable, "-m", "btrfs_atlas", "heatmap")
 
 SAMPLE = Path(cli.__file__).parent / "data" / "sample.btrfs-image"
 
-UNPRIVILEGED = ("setpriv", "--bounding-set=-all")
-"""Runs a program without what root may do beyond an ordinary user."""
-
 
 @pytest.fixture(autouse=True)
 def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -250,7 +247,10 @@ def test_an_output_that_cannot_be_written(in_an_empty_folder: Path) -> None:
     old.write_bytes(b"old")
     in_an_empty_folder.chmod(0o555)
     done = subprocess.run(
-        [*UNPRIVILEGED, *PROGRAM, "-o", old, SAMPLE], capture_output=True, text=True, check=False
+        [*support.UNPRIVILEGED, *PROGRAM, "-o", old, SAMPLE],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert "Permission denied" in assert_one_line(done.stderr)
@@ -313,7 +313,10 @@ def test_an_ordinary_user_on_a_mounted_filesystem(
     mounted: support.LoopFilesystem, in_an_empty_folder: Path
 ) -> None:
     done = subprocess.run(
-        [*UNPRIVILEGED, *PROGRAM, mounted.mountpoint], capture_output=True, text=True, check=False
+        [*support.UNPRIVILEGED, *PROGRAM, mounted.mountpoint],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert "root rights" in assert_one_line(done.stderr)

@@ -31,13 +31,14 @@ from tests.support.fixtures import (
     filesystem,
     stored_image,
 )
-from tests.support.require import require_programs, require_root, unavailable
+from tests.support.require import UNPRIVILEGED, require_programs, require_root, unavailable
 
 __all__ = [
     "CSUMS",
     "DATA",
     "LAYOUTS",
     "NODESIZES",
+    "UNPRIVILEGED",
     "CommandError",
     "Layout",
     "LoopFilesystem",

@@ -14,6 +14,9 @@ import pytest
 from tests.lab.commands import missing
 from tests.lab.loopfs import PROGRAMS, is_root
 
+UNPRIVILEGED = ("setpriv", "--bounding-set=-all")
+"""Runs a program without what root may do beyond an ordinary user."""
+
 
 def unavailable(reason: str) -> NoReturn:
     """Skip the running test for this reason, or fail it where CI=true."""

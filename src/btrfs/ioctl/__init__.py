@@ -6,7 +6,9 @@ subject, and offered here.
 """
 
 from btrfs.constants import *
+from btrfs.ioctl.file_range import *
 from btrfs.ioctl.filesystem import *
 from btrfs.ioctl.numbers import *
+from btrfs.ioctl.resolve import *
 from btrfs.ioctl.tree_search import *
 from btrfs.items.base import SearchHeader as SearchHeader
