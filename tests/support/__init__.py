@@ -28,6 +28,7 @@ from tests.support.fixtures import (
     LAYOUTS,
     NODESIZES,
     Layout,
+    Options,
     filesystem,
     stored_image,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "CommandError",
     "Layout",
     "LoopFilesystem",
+    "Options",
     "attached_images",
     "enable_quota",
     "enable_verity",

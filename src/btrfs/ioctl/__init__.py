@@ -6,9 +6,14 @@ subject, and offered here.
 """
 
 from btrfs.constants import *
+from btrfs.ioctl.device import *
 from btrfs.ioctl.file_range import *
 from btrfs.ioctl.filesystem import *
 from btrfs.ioctl.numbers import *
+from btrfs.ioctl.quota import *
 from btrfs.ioctl.resolve import *
+from btrfs.ioctl.scrub import *
+from btrfs.ioctl.subvolume import *
 from btrfs.ioctl.tree_search import *
+from btrfs.ioctl.volume_args import *
 from btrfs.items.base import SearchHeader as SearchHeader

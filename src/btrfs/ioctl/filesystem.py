@@ -11,6 +11,7 @@ from btrfs.constants import (
     FEATURE_INCOMPAT_NAMES,
 )
 from btrfs.ioctl.numbers import NONE, READ, WRITE, ioc
+from btrfs.ioctl.volume_args import name_field
 from btrfs.layout import (
     Bytes,
     Stored,
@@ -38,6 +39,7 @@ __all__ = [
     "IOC_GET_DEV_STATS",
     "IOC_GET_FEATURES",
     "IOC_GET_FSLABEL",
+    "IOC_SET_FSLABEL",
     "IOC_SPACE_INFO",
     "IOC_SYNC",
     "DevInfo",
@@ -51,6 +53,7 @@ __all__ = [
     "fs_info",
     "get_features",
     "get_label",
+    "set_label",
     "space_info",
     "sync",
 ]
@@ -245,11 +248,14 @@ class SpaceArgs(NamedTuple):
     total_spaces: int
 
 
+_LABEL_SIZE = 256
+
 IOC_SYNC = ioc(NONE, 8, 0)
 IOC_SPACE_INFO = ioc(READ | WRITE, 20, 16)
 IOC_DEV_INFO = ioc(READ | WRITE, 30, DevInfo.struct_size)
 IOC_FS_INFO = ioc(READ, 31, FsInfo.struct_size)
-IOC_GET_FSLABEL = ioc(READ, 49, 256)
+IOC_GET_FSLABEL = ioc(READ, 49, _LABEL_SIZE)
+IOC_SET_FSLABEL = ioc(WRITE, 50, _LABEL_SIZE)
 IOC_GET_DEV_STATS = ioc(READ | WRITE, 52, DevStats.struct_size)
 IOC_GET_FEATURES = ioc(READ, 57, FeatureFlags.struct_size)
 
@@ -326,9 +332,19 @@ def get_features(fd: int) -> FeatureFlags:
 
 def get_label(fd: int) -> str:
     """Return the label of the filesystem, empty if it has none. Needs no privilege."""
-    args = bytearray(256)
+    args = bytearray(_LABEL_SIZE)
     fcntl.ioctl(fd, IOC_GET_FSLABEL, args)
     return args.split(b"\0", 1)[0].decode(errors="surrogateescape")
+
+
+def set_label(fd: int, label: str) -> None:
+    """Give the filesystem a label, or take it away with an empty one. Needs CAP_SYS_ADMIN.
+
+    Raises:
+        ValueError: It is longer than 255 bytes, or has a NUL in it.
+    """
+    args = name_field(label.encode(errors="surrogateescape"), _LABEL_SIZE - 1)
+    fcntl.ioctl(fd, IOC_SET_FSLABEL, args.ljust(_LABEL_SIZE, b"\0"))
 
 
 def sync(fd: int) -> None:
