@@ -98,6 +98,9 @@ class FsInfo(
     metadata_uuid: uuid16 = hidden()
     reserved: Annotated[bytes, Stored("944s", "V944")] = hidden()
 
+    def __init__(self, buf: Bytes) -> None:
+        self._decode(buf, 0)
+
 
 class DevInfo(
     Struct,
@@ -164,6 +167,9 @@ class DevStats(
     generation_errs: u64
     unused: Annotated[bytes, Stored("968s", "V968")] = hidden()
 
+    def __init__(self, buf: Bytes) -> None:
+        self._decode(buf, 0)
+
     @property
     def counters(self) -> dict[str, int]:
         """The five counters by name."""
@@ -193,6 +199,9 @@ class SpaceInfo(Struct, line="{flags_str}: total={total_bytes_str}, used={used_b
     flags: u64 = as_text(space_flags_description)
     total_bytes: u64 = as_size()
     used_bytes: u64 = as_size()
+
+    def __init__(self, buf: Bytes, pos: int) -> None:
+        self._decode(buf, pos)
 
     @property
     def type(self) -> int:

@@ -10,10 +10,14 @@ __all__ = ["BTRFS_IOCTL_MAGIC", "arch"]
 arch = os.uname().machine
 BTRFS_IOCTL_MAGIC = 0x94
 
-_OTHER_DIRECTIONS = arch.startswith(("ppc", "sparc", "mips", "alpha", "parisc"))
-NONE, READ, WRITE = (1, 2, 4) if _OTHER_DIRECTIONS else (0, 2, 1)
 _SIZE_SHIFT = 16
-_DIRECTION_SHIFT = _SIZE_SHIFT + (13 if _OTHER_DIRECTIONS else 14)
+_DIRECTION_SHIFT = _SIZE_SHIFT + 14
+NONE, READ, WRITE = 0, 2, 1
+if arch.startswith("parisc"):
+    READ, WRITE = WRITE, READ
+elif arch.startswith(("ppc", "powerpc", "sparc", "mips", "alpha")):
+    _DIRECTION_SHIFT = _SIZE_SHIFT + 13
+    NONE, READ, WRITE = 1, 2, 4
 
 
 def ioc(direction: int, number: int, size: int, magic: int = BTRFS_IOCTL_MAGIC) -> int:

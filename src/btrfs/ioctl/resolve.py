@@ -4,7 +4,6 @@ Structs of bytes that the kernel fills with results begin with a btrfs_data_cont
 left over of the buffer, or missing.
 """
 
-import ctypes
 import fcntl
 import struct
 from collections.abc import Iterator
@@ -189,6 +188,9 @@ def _fill_container(
     fd: int, request: int, wanted: int, bufsize: int, flags: int
 ) -> tuple[bytearray, int, int, int]:
     """Let the kernel fill a buffer; return it, and of its head all but the first number."""
+    # Slow to import, and needed for nothing else.
+    import ctypes
+
     buffer = bytearray(max(bufsize, _CONTAINER.size))
     pinned = (ctypes.c_char * len(buffer)).from_buffer(buffer)
     args = bytearray(_CONTAINER_ARGS.size)

@@ -9,8 +9,7 @@ import errno
 import fcntl
 import struct
 from collections.abc import Iterator
-from typing import Annotated, NamedTuple
-from uuid import UUID
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from btrfs.constants import ROOT_FLAG_NAMES
 from btrfs.ioctl.numbers import READ, WRITE, ioc
@@ -18,6 +17,9 @@ from btrfs.ioctl.volume_args import VOL_ARGS_SIZE, vol_args, vol_args_v2
 from btrfs.items.inode import TimeSpec
 from btrfs.layout import Bytes, Stored, Struct, as_flags, as_text, hidden, u32, u64, uuid16
 from btrfs.text import embedded_text_for_str
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 __all__ = [
     "IOC_DEFAULT_SUBVOL",
@@ -280,7 +282,7 @@ def set_default_subvol(fd: int, treeid: int) -> None:
 
 
 def set_received_subvol(
-    fd: int, received_uuid: UUID, stransid: int, stime: TimeSpec
+    fd: int, received_uuid: "UUID", stransid: int, stime: TimeSpec
 ) -> tuple[int, TimeSpec]:
     """Say of a subvolume that it was received. Needs to own it.
 
