@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from btrfs import (
         allocator as allocator,
+        balancing as balancing,
         columns as columns,
         constants as constants,
         crc32c as crc32c,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         fs_usage as fs_usage,
         ioctl as ioctl,
         paths as paths,
+        subvolumes as subvolumes,
         utils as utils,
         volumes as volumes,
     )
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "allocator",
+    "balancing",
     "columns",
     "constants",
     "crc32c",
@@ -64,6 +67,7 @@ _MODULES = {
     "fs_usage",
     "ioctl",
     "paths",
+    "subvolumes",
     "utils",
     "volumes",
 }

@@ -151,7 +151,7 @@ class Paths:
         seen = {tree}
         below = tree
         while below != constants.FS_TREE_OBJECTID and below not in self._subvolumes:
-            backref = self._backref(below)
+            backref = self.backref(below)
             if backref is None:
                 self._subvolumes[below] = None
                 break
@@ -167,6 +167,15 @@ class Paths:
                 path = _joined(_joined(path, directory), backref.name)
             self._subvolumes[backref.tree] = path
         return path
+
+    def backref(self, tree: int) -> RootBackref | None:
+        """Return where a subvolume is; None if it has no name any more."""
+        first = Key(tree, constants.ROOT_BACKREF_KEY, 0)
+        last = Key(tree, constants.ROOT_BACKREF_KEY, constants.ULLONG_MAX)
+        for item in self._fs.search(constants.ROOT_TREE_OBJECTID, first, last):
+            if isinstance(item, RootBackref):
+                return item
+        return None
 
     def _of_directory(self, place: Place) -> bytes:
         """Return the path of a directory from the top of its subvolume."""
@@ -206,14 +215,6 @@ class Paths:
             elif isinstance(refs, InodeExtrefList):
                 for extref in refs:
                     yield extref.parent_objectid, extref.name
-
-    def _backref(self, tree: int) -> RootBackref | None:
-        first = Key(tree, constants.ROOT_BACKREF_KEY, 0)
-        last = Key(tree, constants.ROOT_BACKREF_KEY, constants.ULLONG_MAX)
-        for item in self._fs.search(constants.ROOT_TREE_OBJECTID, first, last):
-            if isinstance(item, RootBackref):
-                return item
-        return None
 
 
 def _joined(path: bytes, name: bytes) -> bytes:

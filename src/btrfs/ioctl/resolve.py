@@ -92,8 +92,8 @@ class InoLookupUserResult(NamedTuple):
 
     Attributes:
         name_bytes: Name of the subvolume.
-        path_bytes: Path of the directory that it is in, from the top of the subvolume that was
-            searched, with a slash at its end; empty for the top itself.
+        path_bytes: Path of the directory that it is in, from the one that was asked, with a
+            slash at its end; empty if they are the same.
     """
 
     name_bytes: bytes
@@ -222,12 +222,12 @@ def ino_lookup(fd: int, treeid: int = 0, objectid: int = FIRST_FREE_OBJECTID) ->
 
 
 def ino_lookup_user(fd: int, dirid: int, treeid: int) -> InoLookupUserResult:
-    """Return name and path of a subvolume in that of a file descriptor.
+    """Return name and path of a subvolume below a directory.
 
     Needs no privilege but to search the directories on the way.
 
     Args:
-        fd: File descriptor of a directory. The subvolume must be below it.
+        fd: File descriptor of the directory, in the subvolume that holds the one in question.
         dirid: Inode number of the directory that holds the subvolume.
         treeid: Number of the subvolume.
 

@@ -1,0 +1,179 @@
+"""Subvolumes with their paths: what people look for in ``btrfs subvolume list``.
+
+    with btrfs.FileSystem('/') as fs:
+        for subvolume in btrfs.subvolumes.of_filesystem(fs):
+            print(subvolume.id, subvolume.path, subvolume.otime)
+
+:func:`of_filesystem` reads the trees: all subvolumes, mounted or not, for root or with read access
+to the devices. :func:`below` asks the kernel for those below a folder, with no privilege.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from btrfs import constants, ioctl
+from btrfs.crc32c import name_hash
+from btrfs.errors import ItemNotFoundError
+from btrfs.items.directory import DirItemList
+from btrfs.items.inode import TimeSpec
+from btrfs.items.root import RootItem
+from btrfs.key import Key
+from btrfs.layout import Struct, as_text, u64, uuid16
+from btrfs.paths import Paths
+from btrfs.text import embedded_text_for_str
+
+if TYPE_CHECKING:
+    from btrfs.filesystem import FileSystem
+
+__all__ = ["Subvolume", "below", "default", "of_filesystem"]
+
+
+def _path_str(path: bytes | None) -> str:
+    return "none" if path is None else embedded_text_for_str(path)
+
+
+class Subvolume(
+    Struct,
+    line=(
+        "subvolume {id} parent {parent_id} generation {generation} read_only {read_only} "
+        "path {path_str}"
+    ),
+):
+    """A subvolume.
+
+    Attributes:
+        id: Its number, that of its tree.
+        parent_id: Number of the subvolume that it is in; 0 if it is deleted.
+        path: Where it is, without a leading slash, from the top level or from the folder that was
+            asked; None if it is deleted and not yet cleaned up.
+        uuid: Its UUID; zero if Linux before 3.6 made it.
+        parent_uuid: UUID of the subvolume that it is a snapshot of; zero if it is none.
+        received_uuid: UUID of the subvolume that it was received from; zero if it was not.
+        generation: Generation of the last change.
+        otransid: Generation that it was made in.
+        read_only: Whether it can only be read.
+        ctime: Time of the last change of an inode in it.
+        otime: Time that it was made.
+        stime: Time that it was sent, where it was received from.
+        rtime: Time that it was received.
+    """
+
+    _public_module = "btrfs.subvolumes"
+
+    id: u64
+    parent_id: u64
+    path: bytes | None = as_text(_path_str)
+    uuid: uuid16
+    parent_uuid: uuid16
+    received_uuid: uuid16
+    generation: u64
+    otransid: u64
+    read_only: bool
+    ctime: TimeSpec
+    otime: TimeSpec
+    stime: TimeSpec
+    rtime: TimeSpec
+
+
+def of_filesystem(fs: "FileSystem") -> Iterator[Subvolume]:
+    """Yield all subvolumes but the top level, those included that are being deleted.
+
+    Args:
+        fs: The filesystem, mounted or not.
+
+    Yields:
+        Subvolumes in the order of their numbers.
+
+    Raises:
+        CorruptError: Something on the way is damaged.
+    """
+    paths = Paths(fs)
+    for root in fs.subvolumes():
+        backref = paths.backref(root.objectid)
+        yield Subvolume._from_values(
+            id=root.objectid,
+            parent_id=backref.parent_tree if backref else 0,
+            path=paths.of_subvolume(root.objectid),
+            read_only=bool(root.flags & constants.ROOT_SUBVOL_RDONLY),
+            **_same(root),
+        )
+
+
+def below(folder: str | bytes | os.PathLike[str]) -> Iterator[Subvolume]:
+    """Yield the subvolumes below a folder that its user may see. Needs no privilege.
+
+    Args:
+        folder: A folder on a mounted btrfs.
+
+    Yields:
+        Subvolumes, each before those that are in it; their paths begin at the folder.
+
+    Raises:
+        OSError: ENOTTY if it is not on a btrfs.
+    """
+    with ExitStack() as stack:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, fd)
+        yield from _below(fd, b"")
+
+
+def _below(fd: int, path: bytes) -> Iterator[Subvolume]:
+    """Yield the subvolumes below an open directory, whose path this is."""
+    for ref in ioctl.get_subvol_rootref(fd):
+        try:
+            name, inner_path = ioctl.ino_lookup_user(fd, ref.dirid, ref.treeid)
+            inner_fd = os.open(
+                inner_path + name,
+                os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
+                dir_fd=fd,
+            )
+        except (PermissionError, FileNotFoundError):
+            # Not below this directory, not to be seen by this user, or just deleted.
+            continue
+        try:
+            info = ioctl.get_subvol_info(inner_fd)
+            # Something else may be mounted there.
+            if info.treeid == ref.treeid:
+                whole = path + inner_path + name
+                yield _from_info(info, whole)
+                yield from _below(inner_fd, whole + b"/")
+        finally:
+            os.close(inner_fd)
+
+
+def _from_info(info: ioctl.SubvolInfo, path: bytes) -> Subvolume:
+    return Subvolume._from_values(
+        id=info.treeid,
+        parent_id=info.parent_id,
+        path=path,
+        read_only=bool(info.flags & constants.ROOT_SUBVOL_RDONLY),
+        **_same(info),
+    )
+
+
+_SAME = (
+    *("uuid", "parent_uuid", "received_uuid", "generation", "otransid"),
+    *("ctime", "otime", "stime", "rtime"),
+)
+
+
+def _same(described: RootItem | ioctl.SubvolInfo) -> dict[str, object]:
+    """Return what the tree and the kernel call by the same name."""
+    return {name: getattr(described, name) for name in _SAME}
+
+
+def default(fs: "FileSystem") -> int:
+    """Return the number of the subvolume that is mounted if none is named; 5 for the top level.
+
+    Raises:
+        ItemNotFoundError: The entry that says so is missing, as only damage could make it.
+    """
+    key = Key(constants.ROOT_TREE_DIR_OBJECTID, constants.DIR_ITEM_KEY, name_hash("default"))
+    for entries in fs.search(constants.ROOT_TREE_OBJECTID, key, key):
+        if isinstance(entries, DirItemList):
+            for entry in entries:
+                if entry.name == b"default":
+                    return entry.location.objectid
+    raise ItemNotFoundError("No default subvolume in the root tree")
