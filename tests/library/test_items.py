@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -169,3 +171,19 @@ def test_truly_unknown_item_keeps_its_bytes() -> None:
     assert isinstance(item, btrfs.ctree.UnknownItem)
     assert item.data == b"ab"
     assert str(item) == "unknown item data (2 bytes)"
+
+
+EVERY_CLASS = """
+import sys, btrfs
+with btrfs.FileSystem(sys.argv[1]) as fs:
+    names = {type(item).__name__ for tree in (1, 7, 9) for item in fs.search(tree)}
+print(*sorted(names))
+"""
+
+
+def test_classes_do_not_depend_on_what_was_imported(tmp_path: Path) -> None:
+    """A script that imports btrfs and nothing else gets an object of the right class."""
+    image = support.stored_image("block-group-tree.btrfs-image", tmp_path)
+    names = support.run(sys.executable, "-c", EVERY_CLASS, image).split()
+    assert {"ExtentCsumItem", "UuidSubvolItem", "RootBackref"} <= set(names)
+    assert "UnknownItem" not in names

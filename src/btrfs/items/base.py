@@ -1,5 +1,8 @@
 """What all items share: the key, the order, and finding the class for a type of key."""
 
+import functools
+import importlib
+import pkgutil
 from collections.abc import MutableSequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
@@ -47,8 +50,19 @@ def classify(header: SearchHeader, data: Bytes) -> "ItemData":
     """
     cls = _class_by_type.get(header.type)
     if cls is None:
-        cls = _class_by_type_and_objectid.get((header.type, header.objectid), UnknownItem)
+        _import_families()
+        cls = _class_by_type.get(header.type) or _class_by_type_and_objectid.get(
+            (header.type, header.objectid), UnknownItem
+        )
     return cls(header, data)
+
+
+@functools.cache
+def _import_families() -> None:
+    """Import all modules of items: until then, those that nothing else needs stand for no key."""
+    package = importlib.import_module("btrfs.items")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"btrfs.items.{module.name}")
 
 
 # Which class stands for a type of key; where the type alone doesn't tell, with the object id.
