@@ -1,0 +1,98 @@
+"""Objects as plain data: what is needed to write them as JSON.
+
+    import json
+    with btrfs.FileSystem('/') as fs:
+        for block_group in fs.block_groups():
+            print(json.dumps(btrfs.records.record(block_group)))
+
+Everything comes from the declarations of the structs; nothing is left out but padding, and nothing
+is rounded:
+
+* Numbers stay numbers, up to 64 bits. Where one stands for words (flags, types, modes), these stand
+  beside it as ``NAME_str``.
+* Bytes become text if they are valid UTF-8, else ``{"hex": "ff00"}``; what is never text, such as
+  checksums, always is hexadecimal.
+* An item has its ``key``, and as ``leaf_transid`` the generation of the leaf that it was found in.
+* A key is ``{"objectid": ..., "type": ..., "offset": ..., "str": "(256 INODE_ITEM 0)"}``; UUIDs are
+  text; times have seconds, nanoseconds and ``iso8601``.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from btrfs.items.base import ItemData, UnknownItem
+from btrfs.items.inode import TimeSpec
+from btrfs.key import Key
+from btrfs.layout import Field, Struct
+from btrfs.text import embedded_text_for_str, pretty_size
+
+__all__ = ["record"]
+
+_PADDING = ("reserved", "unused", "padding")
+"""How the names of fields begin that hold nothing."""
+
+
+def record(obj: Any) -> Any:
+    """Return an object as dicts, lists, numbers and text.
+
+    Args:
+        obj: An item, another struct, a key, or a list, dict or plain value with such inside.
+    """
+    for cls, form in _FORMS.items():
+        if isinstance(obj, cls):
+            return form(obj)
+    return obj
+
+
+def _struct_record(obj: Struct) -> dict[str, Any]:
+    plain: dict[str, Any] = {"class": type(obj).__name__}
+    if isinstance(obj, ItemData) and hasattr(obj, "header"):
+        plain["key"] = record(obj.key)
+        plain["leaf_transid"] = obj.header.transid
+    for field in obj._fields:
+        if not field.name.startswith(_PADDING) and hasattr(obj, field.name):
+            plain |= _field_record(field, getattr(obj, field.name))
+    if isinstance(obj, UnknownItem):
+        plain["data"] = _hexadecimal(obj.data)
+    if isinstance(obj, TimeSpec):
+        plain["iso8601"] = obj.iso8601
+    return plain
+
+
+def _field_record(field: Field, value: Any) -> dict[str, Any]:
+    to_str = field.option.to_str
+    if isinstance(value, bytes):
+        is_text = to_str is embedded_text_for_str
+        return {field.name: _text(value) if is_text else _hexadecimal(value)}
+    plain = {field.name: record(value)}
+    # A size in units would be a rounded one.
+    if to_str is not None and to_str is not pretty_size:
+        plain[f"{field.name}_str"] = to_str(value)
+    return plain
+
+
+def _text(value: bytes) -> Any:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return _hexadecimal(value)
+
+
+def _hexadecimal(value: bytes) -> dict[str, str]:
+    return {"hex": value.hex()}
+
+
+def _key_record(key: Key) -> dict[str, Any]:
+    return {"objectid": key.objectid, "type": key.type, "offset": key.offset, "str": str(key)}
+
+
+_FORMS: dict[type, Callable[[Any], Any]] = {
+    Struct: _struct_record,
+    Key: _key_record,
+    UUID: str,
+    bytes: _text,
+    dict: lambda found: {str(key): record(value) for key, value in found.items()},
+    list: lambda found: [record(element) for element in found],
+    tuple: lambda found: [record(element) for element in found],
+}
