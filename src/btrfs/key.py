@@ -21,6 +21,7 @@ __all__ = [
     "Key",
     "key_objectid_str",
     "key_offset_str",
+    "key_str",
     "key_type_str",
     "parse_key",
     "parse_u64",
@@ -123,11 +124,7 @@ class Key:
         return f"Key({self.objectid}, {self.type}, {self.offset})"
 
     def __str__(self) -> str:
-        objectid, type_, offset = self.objectid, self.type, self.offset
-        return (
-            f"({key_objectid_str(objectid, type_)} {key_type_str(type_)} "
-            f"{key_offset_str(offset, type_)})"
-        )
+        return key_str(self.objectid, self.type, self.offset)
 
 
 class DiskKey(Key):
@@ -173,6 +170,14 @@ _OBJECTID_NAMES_BY_TYPE = {
     (constants.DEV_ITEM_KEY, constants.DEV_ITEMS_OBJECTID): "DEV_ITEMS",
     (constants.CHUNK_ITEM_KEY, constants.FIRST_CHUNK_TREE_OBJECTID): "FIRST_CHUNK_TREE",
 }
+
+
+def key_str(objectid: int, type_: int, offset: int) -> str:
+    """Return a key as it is printed: '(256 INODE_ITEM 0)'."""
+    return (
+        f"({key_objectid_str(objectid, type_)} {key_type_str(type_)} "
+        f"{key_offset_str(offset, type_)})"
+    )
 
 
 def key_objectid_str(objectid: int, type_: int) -> str:

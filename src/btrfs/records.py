@@ -39,6 +39,8 @@ def record(obj: Any) -> Any:
     Args:
         obj: An item, another struct, a key, or a list, dict or plain value with such inside.
     """
+    if isinstance(obj, int | str):
+        return obj
     for cls, form in _FORMS.items():
         if isinstance(obj, cls):
             return form(obj)

@@ -1,7 +1,7 @@
 """Choosing and ordering objects by what is written about their attributes.
 
     wanted = Filter("used_pct < 20 and RAID1 in flags")
-    emptiest_first = Order("used_pct,-length")
+    emptiest_first = Order("used_pct,length:desc")
     with btrfs.FileSystem('/') as fs:
         for group in emptiest_first.sorted(filter(wanted, fs.block_groups())):
             print(group)
@@ -79,8 +79,8 @@ class Order:
     """Sorts objects by attributes.
 
     Args:
-        attributes: Their names, separated by commas, the most important first; a minus before one
-            puts the greatest first.
+        attributes: Their names, separated by commas, the most important first; ``:desc`` behind
+            one puts the greatest first.
         also: Finds an object whose attributes count too.
         classes: The classes that the objects can be of; all if not given.
 
@@ -98,12 +98,13 @@ class Order:
         known = _Attributes(also, classes)
         for part in attributes.split(","):
             name = part.strip()
-            path = name.removeprefix("-")
+            path = name.removesuffix(_DESCENDING)
             if not re.fullmatch(_NAME, path):
                 raise SelectionError(
-                    f"cannot sort by {part!r}", hint="name attributes, such as used_pct,-length"
+                    f"cannot sort by {part!r}",
+                    hint=f"name attributes, such as used_pct,length{_DESCENDING}",
                 )
-            self._keys.append((known.value_of(path), name.startswith("-")))
+            self._keys.append((known.value_of(path), name.endswith(_DESCENDING)))
 
     def sorted(self, objects: Iterable[Any]) -> list[Any]:
         """Return the objects in order; those that lack an attribute come last."""
@@ -131,6 +132,11 @@ def _sortable(value: Any) -> tuple[str, Any]:
 # Attributes. The value of one is what the object has under its name; None where it has nothing.
 
 _Value = Callable[[Any], Any]
+_DESCENDING = ":desc"
+
+_MANY = 30
+"""More names than this are of no help."""
+
 _NAME = r"[a-z_][a-z_0-9]*(?:\.[a-z_][a-z_0-9]*)*"
 
 
@@ -161,9 +167,8 @@ class _Attributes:
         for index, name in enumerate(path.split(".")):
             known = self._inner if index else self._first
             if name not in known:
-                near = get_close_matches(name, known) or sorted(known)
                 raise SelectionError(
-                    f"there is no attribute {name}", hint=f"there is {', '.join(near)}"
+                    f"there is no attribute {name}", hint=_what_there_is(name, known)
                 )
         return self._getter(path)
 
@@ -179,6 +184,13 @@ class _Attributes:
             return found
 
         return value
+
+
+def _what_there_is(name: str, known: set[str]) -> str:
+    near = get_close_matches(name, known) or sorted(known)
+    if len(near) > _MANY:
+        return "--format long shows what attributes there are"
+    return f"there is {', '.join(near)}"
 
 
 def _inside(found: Any, name: str) -> Any:

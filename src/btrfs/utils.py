@@ -6,6 +6,7 @@ themselves are printed with come from :mod:`btrfs.text`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ from btrfs.constants import (
     BLOCK_GROUP_TYPE_MASK as BLOCK_GROUP_TYPE_MASK,
     SPACE_INFO_GLOBAL_RSV as SPACE_INFO_GLOBAL_RSV,
 )
-from btrfs.items.base import ItemData, SubItem
+from btrfs.items.base import ItemData, ItemList, SubItem
 from btrfs.key import Key, parse_key, parse_u64
 from btrfs.layout import Struct
 from btrfs.text import (
@@ -211,12 +212,23 @@ def str_lines(obj: Any) -> Iterator[str]:
         return
     yield str(obj)
     if isinstance(obj, Struct):
-        for _, value, _ in obj._printed():
-            inside = value[0] if isinstance(value, list) else value
+        for name in _names_of_structs(type(obj)):
+            value = getattr(obj, name, None)
+            inside = value[0] if isinstance(value, list) and value else value
             if isinstance(inside, SubItem | ItemData):
                 yield from _indented(str_lines(value))
-        if isinstance(obj, Sequence):
-            yield from _indented(str_lines(list(obj)))
+        if isinstance(obj, ItemList):
+            yield from _indented(str_lines(obj.elements))
+
+
+@functools.cache
+def _names_of_structs(cls: type[Struct]) -> list[str]:
+    """Return the names of the printed fields that can hold other structs."""
+    return [
+        field.name
+        for field in cls._printed_fields
+        if field.stored is None and field.key_part is None
+    ]
 
 
 def _indented(lines: Iterator[str]) -> Iterator[str]:

@@ -23,6 +23,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 _COMMANDS = {
     "heatmap": "draw what is allocated where, and how full it is",
+    "search": "show items of metadata: block groups, extents, files, free space",
 }
 """The subcommands, modules of btrfs_atlas.commands, and what they are for."""
 
@@ -67,6 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def heatmap(argv: Sequence[str] | None = None) -> int:
     """Run btrfs-heatmap, which is btrfs-atlas heatmap under the name that people know."""
     return _alias("btrfs-heatmap", "heatmap", argv)
+
+
+def search(argv: Sequence[str] | None = None) -> int:
+    """Run btrfs-search-metadata, the name that people know, which is btrfs-atlas search."""
+    return _alias("btrfs-search-metadata", "search", argv)
 
 
 def _alias(prog: str, name: str, argv: Sequence[str] | None) -> int:

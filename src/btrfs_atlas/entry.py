@@ -15,6 +15,11 @@ def heatmap() -> int:
     return _started("heatmap")
 
 
+def search() -> int:
+    """Run btrfs-search-metadata; return its exit code."""
+    return _started("search")
+
+
 def _started(name: str) -> int:
     try:
         from btrfs_atlas import cli

@@ -11,17 +11,18 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from btrfs.ctree import BlockGroupItem
     from btrfs.filesystem import FileSystem, SourceChoice
 
 _SOURCES = ("auto", "mounted", "unmounted")
 
 
-def add_source_argument(parser: argparse._ActionsContainer) -> None:
+def add_source_argument(parser: argparse._ActionsContainer, default: str = "auto") -> None:
     """Declare the option that says how to read what is named."""
     parser.add_argument(
         "--source",
         choices=_SOURCES,
-        default="auto",
+        default=default,
         help="read through the kernel (mounted), or read the devices or images directly"
         " (unmounted); by default as the TARGET is",
     )
@@ -44,6 +45,24 @@ def opened(targets: Sequence[str], source: SourceChoice) -> Iterator[FileSystem]
         if error.filename is None and error.errno != errno.ENOSPC:
             error.filename = " ".join(targets)
         raise
+
+
+def block_group(fs: FileSystem, vaddr: int) -> BlockGroupItem:
+    """Return the block group that begins at a virtual address.
+
+    Raises:
+        BtrfsError: There is none; the hint says which one holds this address.
+    """
+    from btrfs.errors import BtrfsError, ItemNotFoundError
+
+    try:
+        return fs.block_group(vaddr)
+    except ItemNotFoundError:
+        hint = "btrfs-atlas search block_groups lists them"
+        for group in fs.block_groups():
+            if group.vaddr < vaddr < group.vaddr + group.length:
+                hint = f"the block group that holds this address begins at {group.vaddr}"
+        raise BtrfsError(f"no block group at vaddr {vaddr}", hint=hint) from None
 
 
 def filesystems(targets: Iterable[str]) -> list[list[str]]:

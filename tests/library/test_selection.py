@@ -95,7 +95,7 @@ def test_attributes_of_another_object() -> None:
 
     classes = (BlockGroupItem, Chunk)
     assert list(filter(Filter("4 not in stripes.devid", chunk_of, classes), groups)) == groups[1:]
-    assert Order("num_stripes,-used", chunk_of, classes).sorted(groups) == groups[::-1]
+    assert Order("num_stripes,used:desc", chunk_of, classes).sorted(groups) == groups[::-1]
 
 
 @pytest.mark.parametrize(
@@ -158,10 +158,10 @@ def test_order() -> None:
         for n, (used, length) in enumerate([(5, 9), (7, 9), (5, 3), (0, 9)])
     ]
     other = UnknownItem._from_values(data=b"")
-    assert [g.vaddr for g in Order("used,-length").sorted(groups)] == [3, 0, 2, 1]
-    assert [g.vaddr for g in Order(" -used , vaddr").sorted(groups)] == [1, 0, 2, 3]
+    assert [g.vaddr for g in Order("used,length:desc").sorted(groups)] == [3, 0, 2, 1]
+    assert [g.vaddr for g in Order(" used:desc , vaddr").sorted(groups)] == [1, 0, 2, 3]
     assert Order("used").sorted([other, groups[0]]) == [groups[0], other]
-    assert Order("-used").sorted([other, groups[0]]) == [groups[0], other]
+    assert Order("used:desc").sorted([other, groups[0]]) == [groups[0], other]
     assert Order("data").sorted([other, groups[0]]) == [other, groups[0]]
     for text, told in (
         ("", "cannot sort by ''"),

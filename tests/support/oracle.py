@@ -64,3 +64,12 @@ def ask(code: str, *args: Argument) -> Any:
     if done.returncode != 0:
         raise CommandError(f"python-btrfs: exit code {done.returncode}\n{done.stderr}")
     return json.loads(done.stdout)
+
+
+def run_program(name: str, *args: Argument) -> subprocess.CompletedProcess[str]:
+    """Run one of the programs that python-btrfs comes with, to its end."""
+    environment = {**os.environ, "PYTHONPATH": os.fspath(folder())}
+    argv = (sys.executable, folder() / "bin" / name, *args)
+    return subprocess.run(
+        argv, env=environment, capture_output=True, text=True, errors="replace", check=False
+    )

@@ -7,12 +7,12 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from btrfs_atlas.targets import add_source_argument, filesystems, opened
+from btrfs_atlas.targets import add_source_argument, block_group, filesystems, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from btrfs.ctree import BlockGroupItem, FileSystem
+    from btrfs.ctree import FileSystem
     from heatmap import Grid
     from heatmap.legend import Legend
 
@@ -211,7 +211,7 @@ def _walk(
         "progress": progress,
     }
     if args.blockgroup is not None:
-        group = _block_group(fs, args.blockgroup)
+        group = block_group(fs, args.blockgroup)
         return heatmap.walk_extents(fs, [group], **options), [*parts, "blockgroup", group.vaddr]
     if args.sort == "virtual":
         return heatmap.walk_chunks(fs, **options), [*parts, "chunks"]
@@ -222,20 +222,6 @@ def _legend(fs: FileSystem, grid: Grid) -> Legend:
     from heatmap.legend import legend_of
 
     return legend_of(fs, grid)
-
-
-def _block_group(fs: FileSystem, vaddr: int) -> BlockGroupItem:
-    from btrfs.errors import ItemNotFoundError
-    from heatmap import HeatmapError
-
-    try:
-        return fs.block_group(vaddr)
-    except ItemNotFoundError:
-        hint = "-v --sort virtual lists the block groups"
-        for group in fs.block_groups():
-            if group.vaddr < vaddr < group.vaddr + group.length:
-                hint = f"the block group that holds this address begins at {group.vaddr}"
-        raise HeatmapError(f"no block group at vaddr {vaddr}", hint=hint) from None
 
 
 def _address(text: str) -> int:

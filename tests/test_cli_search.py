@@ -1,0 +1,274 @@
+"""The program btrfs-search-metadata: what it shows, beside the original, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import btrfs
+from btrfs_atlas import cli
+from tests import support
+
+PROGRAM = (sys.executable, "-m", "btrfs_atlas", "search")
+
+SAMPLE = Path(cli.__file__).parent / "data" / "sample.btrfs-image"
+
+FORMATS = ("keys", "short", "long")
+
+
+@pytest.fixture(scope="module")
+def populated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[support.LoopFilesystem]:
+    folder = tmp_path_factory.mktemp("search")
+    with support.filesystem(folder, devices=2, size="1G", data="single", metadata="raid1") as fs:
+        support.populate(fs.mountpoint)
+        fs.sync()
+        # The original fails at names beyond the first item: see test_where_the_original_fails.
+        for link in (fs.mountpoint / "names").glob("link0*"):
+            link.unlink()
+        fs.sync()
+        yield fs
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs the program in this process; returns what it prints."""
+
+    def run(*words: str | Path) -> str:
+        assert cli.search([str(word) for word in words]) == 0
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        return printed.out
+
+    return run
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
+    """Run the program, which must fail as it should; return what it says."""
+    try:
+        code: int | str | None = cli.search([str(word) for word in words])
+    except SystemExit as ended:
+        code = ended.code
+    printed = capsys.readouterr()
+    assert code == 1
+    assert printed.out == ""
+    assert re.fullmatch(r"Error: [^\n]+ Hint: [^\n]+\n", printed.err)
+    return printed.err
+
+
+def searches(fs: support.LoopFilesystem) -> list[list[str]]:
+    """Return the words of all kinds of searches."""
+    top = os.fspath(fs.mountpoint)
+    with btrfs.FileSystem(top) as opened:
+        groups = [group.vaddr for group in opened.block_groups()]
+    subvolume = os.path.join(top, "volume")
+    return [
+        *([kind, top] for kind in ("chunks", "block_groups", "dev_extents", "devices", "orphans")),
+        *(["file", os.path.join(top, name)] for name in ("overwritten", "names", "volume/nested")),
+        ["inode", "-t", "5", "--inum", "256", top],
+        ["inode", "--tree", "fs", "--inum", "257", top],
+        *(["dump", "-t", str(tree), top] for tree in (2, 3, 5, 10)),
+        # Without the statistics, which the original does not decode.
+        ["dump", "-t", "dev", "--min-key", "(1 0 0)", top],
+        ["dump", "-t", "0", subvolume],
+        ["dump", "-t", "EXTENT_TREE", "--min-key", f"({groups[1]} 0 0)", top],
+        ["dump", "-t", "5", "--max-key", "257 DIR_ITEM -1", top],
+        *(["block_group_contents", "--vaddr", str(vaddr), top] for vaddr in groups),
+        *(["block_group_free_space", "--vaddr", str(vaddr), top] for vaddr in groups),
+        ["block_group_free_space", top],
+    ]
+
+
+def as_original(printed: str) -> str:
+    """Undo the one difference: the original shows attributes as the list of names that they are."""
+    return re.sub(r"XAttrItemList(?= \(\d+ XATTR_ITEM)", "DirItemList", printed)
+
+
+def test_as_the_original(populated: support.LoopFilesystem, told: Callable[..., str]) -> None:
+    for words in searches(populated):
+        for form in FORMATS:
+            if form == "keys" and words[0] == "block_group_free_space":
+                continue  # The original prints nothing; see below.
+            original = support.oracle.run_program("btrfs-search-metadata", "--format", form, *words)
+            assert original.returncode == 0, (words, original.stderr)
+            assert as_original(told("--format", form, *words)) == original.stdout, (form, words)
+
+
+def test_keys_of_free_space(populated: support.LoopFilesystem, told: Callable[..., str]) -> None:
+    """What the original leaves out: the keys that the free space would be stored under."""
+    short = told("block_group_free_space", populated.mountpoint).splitlines()
+    keys = told("--format", "keys", "block_group_free_space", populated.mountpoint).splitlines()
+    pairs = [(words[4], words[6]) for words in map(str.split, short)]
+    assert keys == [f"({vaddr} FREE_SPACE_EXTENT {length})" for vaddr, length in pairs]
+
+
+def test_where_the_original_fails(
+    populated: support.LoopFilesystem, told: Callable[..., str]
+) -> None:
+    """A file of many hard links."""
+    folder = populated.mountpoint / "links"
+    folder.mkdir()
+    (folder / "file").touch()
+    for number in range(300):
+        os.link(folder / "file", folder / f"{number:0200}")
+    original = support.oracle.run_program("btrfs-search-metadata", "file", folder / "file")
+    assert "TypeError" in original.stderr
+    assert told("file", folder / "file").count("inode extref parent_objectid") > 100
+    for link in folder.iterdir():
+        link.unlink()
+
+
+def test_unmounted_as_mounted(populated: support.LoopFilesystem, told: Callable[..., str]) -> None:
+    """All that is searched by tree; by member, by all members in any order."""
+    populated.sync()
+    for words in searches(populated):
+        if words[0] == "file" or words[:3] == ["dump", "-t", "0"]:
+            continue
+        devices = populated.devices[::-1]
+        unmounted = told("--source", "unmounted", *words[:-1], *devices)
+        assert unmounted == told(*words), words
+    path = populated.mountpoint / "volume" / "nested" / "file"
+    inside = told(
+        "file",
+        "--source",
+        "unmounted",
+        "--in",
+        populated.devices[0],
+        "--in",
+        populated.devices[1],
+        "/volume/nested/file",
+    )
+    assert inside == told("file", path)
+
+
+def test_emptiest_block_groups_beside_a_device(
+    populated: support.LoopFilesystem, told: Callable[..., str]
+) -> None:
+    with btrfs.FileSystem(populated.mountpoint) as fs:
+        on_one = {
+            chunk.vaddr
+            for chunk in fs.chunks()
+            if all(stripe.devid != 2 for stripe in chunk.stripes)
+        }
+        groups = sorted(
+            (group.used_pct, group.vaddr) for group in fs.block_groups() if group.vaddr in on_one
+        )
+    assert len(groups) > 1
+    lines = told(
+        "block_groups",
+        "--filter",
+        "2 not in stripes.devid",
+        "--sort",
+        "used_pct,vaddr",
+        populated.mountpoint,
+    ).splitlines()
+    assert [int(line.split()[3]) for line in lines] == [vaddr for _, vaddr in groups]
+    lines = told(
+        "block_groups",
+        "--sort",
+        "num_stripes:desc,vaddr",
+        "--limit",
+        "1",
+        "--format",
+        "keys",
+        populated.mountpoint,
+    ).splitlines()
+    assert len(lines) == 1
+
+
+def test_json_lines(told: Callable[..., str]) -> None:
+    for tree in (1, 2, 5, 7):
+        lines = told("--json", "dump", "-t", str(tree), SAMPLE).splitlines()
+        with btrfs.FileSystem(SAMPLE) as fs:
+            items = list(fs.search(tree))
+        for line, item in zip(lines, items, strict=True):
+            key = json.loads(line)["key"]
+            assert (key["objectid"], key["type"], key["offset"]) == (
+                item.key.objectid,
+                item.key.type,
+                item.key.offset,
+            )
+            assert key["str"] == str(item.key)
+    (line,) = told("dump", "-t", "csum", "--limit", "1", "--json", SAMPLE).splitlines()
+    assert json.loads(line)["key"]["objectid"] == (1 << 64) - 10
+    extents = told("block_group_free_space", "--filter", "length >= 16MiB", "--json", SAMPLE)
+    assert all(json.loads(line)["length"] >= 16 << 20 for line in extents.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "the following arguments are required: KIND"),
+        (("chunks",), "the following arguments are required: TARGET"),
+        (("dump", SAMPLE), "-t/--tree"),
+        (("dump", "-t", "foo", SAMPLE), "Unknown metadata tree name foo"),
+        (
+            ("dump", "-t", "99", SAMPLE),
+            "Tree 99 does not exist. Hint: there is ROOT_TREE, EXTENT_T",
+        ),
+        (("inode", "-t", "99", "--inum", "1", SAMPLE), "Tree 99 does not exist. Hint: there is "),
+        (("inode", "-t", "5", "--inum", "999", SAMPLE), "No inode 999 found in tree 5"),
+        (("inode", "-t", "5", "--inum", "x", SAMPLE), "argument --inum: not a number: 'x'"),
+        (("inode", "-t", str(1 << 64), "--inum", "1", SAMPLE), "does not fit into 64 bits"),
+        (("inode", "-t", "5", "--inum", str(1 << 64), SAMPLE), "does not fit into 64 bits"),
+        (("dump", "-t", "5", "--min-key", "1 2", SAMPLE), "--min-key: Key representation needs 3"),
+        (("dump", "-t", "5", "--max-key", "(1 FOO 3)", SAMPLE), "--max-key: Unknown key type FOO"),
+        (("dump", "-t", "5", "--max-key", f"(1 1 {1 << 64})", SAMPLE), "does not fit into 64 bits"),
+        (("block_group_contents", "--vaddr", "5", SAMPLE), "no block group at vaddr 5"),
+        (("block_group_free_space", "--vaddr", "13631489", SAMPLE), "begins at 13631488"),
+        (("file", "--in", SAMPLE, "/home/x/y"), "there is no x in home"),
+        (("chunks", "--filter", "length >", SAMPLE), "expected an attribute or a value"),
+        (("chunks", "--filter", "used_pct > 5", SAMPLE), "there is no attribute used_pct"),
+        (("chunks", "--sort", "lenght", SAMPLE), "no attribute lenght. Hint: there is length"),
+        (("dump", "-t", "5", "--filter", "x < 5", SAMPLE), "--format long shows"),
+        (("chunks", "--limit", "-1", SAMPLE), "--limit"),
+        (("chunks", "/proc/self/mounts"), "is not on a btrfs filesystem"),
+        (("chunks", "/nonexistent"), "/nonexistent: No such file or directory"),
+        (("file", "/nonexistent"), "/nonexistent: No such file or directory"),
+    ],
+)
+def test_bad_input(
+    capsys: pytest.CaptureFixture[str], words: tuple[str | Path, ...], message: str
+) -> None:
+    assert message in refused(capsys, *words)
+
+
+def test_first_line_comes_at_once_and_a_closed_pipe_ends_it(tmp_path: Path) -> None:
+    """Of a search that has more to say than a pipe holds."""
+    done = subprocess.run(
+        f"{' '.join(PROGRAM)} dump -t 2 {SAMPLE} 2>{tmp_path}/errors | head -1; "
+        "echo ${PIPESTATUS[0]}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    first, code = done.stdout.splitlines()
+    assert first == "extent vaddr 13631488 length 90112 refs 2 gen 7 flags DATA"
+    assert code == "141"
+    assert (tmp_path / "errors").read_text() == ""
+    # A filter that lets the first item through and no other: it is shown while the search goes on.
+    words = ["--filter", "vaddr == 13631488", "dump", "-t", "2", "--format", "keys", str(SAMPLE)]
+    script = (
+        "import sys, time; from btrfs_atlas.commands import search;"
+        "lines = iter(['first', *['more'] * 3]);"
+        "search._print(line for line in lines if line == 'first' or time.sleep(5))"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        begin = time.monotonic()
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"first\n"
+        assert time.monotonic() - begin < 4
+        process.kill()
+    assert subprocess.check_output([*PROGRAM, *words], text=True).splitlines() == [
+        "(13631488 EXTENT_ITEM 90112)",
+        "(13631488 BLOCK_GROUP_ITEM 8388608)",
+    ]
