@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -99,6 +101,26 @@ def test_as_the_original(populated: support.LoopFilesystem, told: Callable[..., 
             original = support.oracle.run_program("btrfs-search-metadata", "--format", form, *words)
             assert original.returncode == 0, (words, original.stderr)
             assert as_original(told("--format", form, *words)) == original.stdout, (form, words)
+
+
+def test_file_that_is_a_filesystem_itself(
+    populated: support.LoopFilesystem,
+    told: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """An image, and the node of a device: it is about them, not about what they hold."""
+    folder = populated.mountpoint / "images"
+    folder.mkdir()
+    shutil.copy(SAMPLE, folder / "image")
+    os.mknod(folder / "node", stat.S_IFBLK | 0o600, os.stat(populated.devices[0]).st_rdev)
+    (folder / "link").symlink_to("image")
+    for name, inode in (("image", "image"), ("node", "node"), ("link", "image")):
+        inum = os.stat(folder / inode).st_ino
+        lines = told("file", "--format", "keys", folder / name).splitlines()
+        assert lines[0] == f"({inum} INODE_ITEM 0)"
+    assert "--in TARGET" in refused(capsys, "--source", "unmounted", "file", folder / "image")
+    assert "is not on a btrfs" in refused(capsys, "file", SAMPLE)
+    shutil.rmtree(folder)
 
 
 def test_keys_of_free_space(populated: support.LoopFilesystem, told: Callable[..., str]) -> None:

@@ -38,6 +38,9 @@ or each of a list of structs. Block groups have the attributes of their chunk, t
 _Form = Callable[[Any], Iterable[str]]
 """Returns the lines that an object is shown by."""
 
+_SUBVOLUME_OF_TARGET = 0
+"""Number of the tree that a target on a mounted filesystem is in, whichever that is."""
+
 _FLUSH_SECONDS = 0.1
 """Lines do not wait for longer than this for others to be written together with."""
 
@@ -67,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="kind", metavar="KIND", required=True, title="what to search for"
     )
     for name, kind in _KINDS.items():
-        subparser = subparsers.add_parser(name, help=kind.summary, description=f"{kind.summary}.")
+        subparser = subparsers.add_parser(name, help=kind.summary)
         # The options for the output may stand before or behind what to search for.
         _add_output_arguments(subparser, defaults=False)
         kind.add_arguments(subparser)
@@ -86,7 +89,8 @@ def _add_output_arguments(parser: argparse.ArgumentParser, *, defaults: bool) ->
         "--format",
         choices=_FORMATS,
         default=default("short"),
-        help="show keys only, a line each (short, the default), or all attributes (long)",
+        help="show of each item its key, a line (short, the default), all attributes (long), or a"
+        " JSON object",
     )
     form.add_argument(
         "--json",
@@ -94,7 +98,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser, *, defaults: bool) ->
         action="store_const",
         const="json",
         default=argparse.SUPPRESS,
-        help="write a JSON object per line",
+        help="the same as --format json: a JSON object per line",
     )
     parser.add_argument(
         "--filter",
@@ -106,8 +110,8 @@ def _add_output_arguments(parser: argparse.ArgumentParser, *, defaults: bool) ->
         "--sort",
         metavar="ATTRIBUTES",
         default=default(None),
-        help="order by these attributes, separated by commas, with :desc for the greatest first"
-        " (shows nothing before all is found)",
+        help="order by these attributes, separated by commas; :desc behind one puts the greatest"
+        " first (nothing is shown before all is found)",
     )
     parser.add_argument(
         "--limit", metavar="N", type=_count, default=default(None), help="show at most N"
@@ -164,8 +168,9 @@ def _add_optional_vaddr_argument(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Search and print."""
     kind = _KINDS[args.kind]
-    targets = args.targets or [args.path]
-    with opened(targets, args.source) as fs:
+    if not args.targets:
+        _locate_file(args)
+    with opened(args.targets, args.source) as fs:
         found = _selected(fs, args, kind, kind.find(fs, args))
         try:
             _print(chain.from_iterable(map(_FORMATS[args.format](), found)))
@@ -210,16 +215,34 @@ def _chunks_of_block_groups(fs: FileSystem) -> Callable[[BlockGroupItem], Chunk 
 # What can be searched for.
 
 
-def _file_items(fs: FileSystem, args: argparse.Namespace) -> Iterator[Any]:
+def _locate_file(args: argparse.Namespace) -> None:
+    """Find the mounted subvolume that a file without --in is in, and its inode number.
+
+    The file itself is not opened: it may be a device, or an image that holds another filesystem.
+    """
     import os
 
+    from btrfs.errors import BtrfsError
+
+    if args.source == "unmounted":
+        raise BtrfsError(
+            "a file of an unmounted filesystem is not in a folder",
+            hint="name the filesystem with --in TARGET, and the path inside it",
+        )
+    args.source = "mounted"
+    args.inum = os.stat(args.path).st_ino
+    found = os.path.realpath(args.path)
+    args.targets = [found if os.path.isdir(found) else os.path.dirname(found)]
+    args.tree = _SUBVOLUME_OF_TARGET
+
+
+def _file_items(fs: FileSystem, args: argparse.Namespace) -> Iterator[Any]:
     from btrfs import paths
 
-    if args.targets:
-        place = paths.lookup(fs, args.path)
-        return _inode_items(fs, place.tree, place.inum)
-    # Tree 0 is the subvolume that the file is in.
-    return _inode_items(fs, 0, os.stat(args.path).st_ino)
+    if hasattr(args, "inum"):
+        return _inode_items(fs, args.tree, args.inum)
+    place = paths.lookup(fs, args.path)
+    return _inode_items(fs, place.tree, place.inum)
 
 
 def _inode_items(fs: FileSystem, tree: int, inum: int) -> Iterator[Any]:
