@@ -31,8 +31,8 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 def commands() -> list[list[str]]:
-    """Return the words of all commands in the README."""
-    lines = [line for block, _ in blocks("sh") for line in block.splitlines()]
+    """Return the words of all commands in the README of which no output is shown."""
+    lines = [line for block, output in blocks("sh") if not output for line in block.splitlines()]
     return [shlex.split(line, comments=True) for line in lines]
 
 
@@ -76,24 +76,42 @@ def test_commands_of_a_new_user(clone: Path, raid1: support.LoopFilesystem) -> N
     assert not list(clone.glob("*.png"))
 
 
+def run(words: list[str], folder: Path) -> str:
+    """Run a command of the README in a folder; return its standard output."""
+    program = os.fspath(Path(sys.executable).with_name(words[0]))
+    done = subprocess.run(
+        [program, *words[1:]], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, (words, done.stderr)
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "output"), [(block, output) for block, output in blocks("sh") if output]
+)
+def test_output_of_command(tmp_path: Path, command: str, output: str) -> None:
+    shutil.copy(SAMPLE, tmp_path)
+    assert run(shlex.split(command.replace("\\\n", "")), tmp_path) == output
+
+
 def test_commands(tmp_path: Path, raid1: support.LoopFilesystem) -> None:
     """The other commands, with a filesystem of the test in place of the ones they name."""
     shutil.copy(SAMPLE, tmp_path)
+    (raid1.mountpoint / "hello").touch()
     places = {
         "/mnt/data": os.fspath(raid1.mountpoint),
+        "/mnt/data/hello": os.fspath(raid1.mountpoint / "hello"),
         "/dev/sdb": raid1.devices[1],
         "disk1.img": os.fspath(raid1.images[0]),
         "disk2.img": os.fspath(raid1.images[1]),
     }
-    program = os.fspath(Path(sys.executable).with_name("btrfs-heatmap"))
-    others = [words for words in commands() if ".venv" not in " ".join(words)]
-    assert {words[0] for words in others} == {"btrfs-heatmap"}
-    for words in others:
-        argv = [program, *(places.get(word, word) for word in words[1:])]
-        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (words, done.stderr)
-        name = done.stdout.splitlines()[-1].removeprefix("pngfile ")
-        assert (tmp_path / name).stat().st_size > 500
+    for words in commands():
+        if ".venv" in " ".join(words):
+            continue
+        told = run([places.get(word, word) for word in words], tmp_path)
+        if words[0] == "btrfs-heatmap":
+            name = told.splitlines()[-1].removeprefix("pngfile ")
+            assert (tmp_path / name).stat().st_size > 500
 
 
 def test_pictures_are_there() -> None:

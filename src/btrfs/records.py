@@ -30,7 +30,7 @@ from btrfs.text import embedded_text_for_str, pretty_size
 __all__ = ["record"]
 
 _PADDING = ("reserved", "unused", "padding")
-"""How the names of fields begin that hold nothing."""
+"""How the names of hidden fields begin that hold nothing."""
 
 
 def record(obj: Any) -> Any:
@@ -53,7 +53,8 @@ def _struct_record(obj: Struct) -> dict[str, Any]:
         plain["key"] = record(obj.key)
         plain["leaf_transid"] = obj.header.transid
     for field in obj._fields:
-        if not field.name.startswith(_PADDING) and hasattr(obj, field.name):
+        padding = field.option.hidden and field.name.startswith(_PADDING)
+        if hasattr(obj, field.name) and not padding:
             plain |= _field_record(field, getattr(obj, field.name))
     if isinstance(obj, UnknownItem):
         plain["data"] = _hexadecimal(obj.data)

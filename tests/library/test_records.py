@@ -89,3 +89,14 @@ def test_bytes_that_are_no_text() -> None:
 
 def test_containers() -> None:
     assert record({1: [b"a", (2, None)]}) == {"1": ["a", [2, None]]}
+
+
+def test_usage(image: Path) -> None:
+    """Numbers that are computed, and not read, have the same form."""
+    with FileSystem(image) as fs:
+        usage = fs.usage()
+        plain = json.loads(json.dumps(record(usage)))
+    data = plain["virtual_block_group_type_usage"]["1"]
+    assert data["unused"] == data["total"] - data["used"] > 0
+    assert plain["free_data"] == usage.free_data
+    assert plain["dev_usage"]["1"]["unallocated"] == usage.dev_usage[1].unallocated
