@@ -25,7 +25,7 @@ from btrfs.items.base import ItemData, UnknownItem
 from btrfs.items.inode import TimeSpec
 from btrfs.key import Key
 from btrfs.layout import Field, Struct
-from btrfs.text import embedded_text_for_str, pretty_size
+from btrfs.text import pretty_size
 
 __all__ = ["record"]
 
@@ -66,13 +66,18 @@ def _struct_record(obj: Struct) -> dict[str, Any]:
 def _field_record(field: Field, value: Any) -> dict[str, Any]:
     to_str = field.option.to_str
     if isinstance(value, bytes):
-        is_text = to_str is embedded_text_for_str
-        return {field.name: _text(value) if is_text else _hexadecimal(value)}
+        return {field.name: _text(value) if _is_text(field) else _hexadecimal(value)}
     plain = {field.name: record(value)}
     # A size in units would be a rounded one.
     if to_str is not None and to_str is not pretty_size:
         plain[f"{field.name}_str"] = to_str(value)
     return plain
+
+
+def _is_text(field: Field) -> bool:
+    """Whether bytes are names and the like: printed as they are, and not by their number."""
+    tail = field.option.tail
+    return field.option.to_str is not None and (tail is None or tail.count is not None)
 
 
 def _text(value: bytes) -> Any:

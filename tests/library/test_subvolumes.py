@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from btrfs import FileSystem, ioctl, subvolumes
+from btrfs.records import record
 from btrfs.utils import pretty_lines
 from tests import support
 
@@ -74,6 +75,7 @@ def test_as_btrfs_progs_lists_them(populated: support.LoopFilesystem, source: An
         " path utf-8 'received/readonly'"
     )
     assert f"uuid: {received.uuid}" in pretty_lines(received)
+    assert record(received)["path"] == "received/readonly"
 
 
 BELOW = """
