@@ -133,6 +133,7 @@ def _sortable(value: Any) -> tuple[str, Any]:
 
 _Value = Callable[[Any], Any]
 _DESCENDING = ":desc"
+_PARTS_OF_KEYS = {"objectid", "type", "offset"}
 
 _MANY = 30
 """More names than this are of no help."""
@@ -152,7 +153,7 @@ class _Attributes:
         self._also = also
         everywhere = _attributes(_all_classes())
         self._first = everywhere if classes is None else _attributes(classes)
-        self._inner = everywhere
+        self._inner = everywhere | _PARTS_OF_KEYS
 
     def operand(self, path: str) -> _Operand:
         """Return an attribute as one side of a comparison."""
@@ -214,7 +215,7 @@ def _all_classes() -> set[type]:
 
 def _attributes(classes: Iterable[type]) -> set[str]:
     """Return the names of what objects of these classes have to compare."""
-    names = {"objectid", "type", "offset"}  # of keys
+    names: set[str] = set()
     for cls in classes:
         for base in cls.__mro__:
             slots = base.__dict__.get("__slots__", ())

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from btrfs_atlas.targets import add_source_argument, block_group, opened
@@ -52,7 +53,7 @@ class _Kind(NamedTuple):
         summary: What that is.
         find: Finds it in a filesystem.
         add_arguments: Declares what it takes besides.
-        classes: Names of the classes of what is found; none if it can be anything.
+        classes: Where the classes of what is found are in btrfs; none if it can be anything.
     """
 
     summary: str
@@ -171,33 +172,28 @@ def run(args: argparse.Namespace) -> None:
     if not args.targets:
         _locate_file(args)
     with opened(args.targets, args.source) as fs:
-        found = _selected(fs, args, kind, kind.find(fs, args))
         try:
+            found = _selected(fs, args, kind)
             _print(chain.from_iterable(map(_FORMATS[args.format](), found)))
         except FileNotFoundError as error:
             raise _no_such_tree(fs, args) or error from None
 
 
-def _selected(
-    fs: FileSystem, args: argparse.Namespace, kind: _Kind, found: Iterable[Any]
-) -> Iterator[Any]:
-    """Return what is left of what was found, in the order that is wanted."""
-    if args.filter is not None or args.sort is not None:
-        from btrfs import ctree, free_space_tree
-        from btrfs.selection import Filter, Order
+def _selected(fs: FileSystem, args: argparse.Namespace, kind: _Kind) -> Iterator[Any]:
+    """Search, and return what is wanted of what is found, in the order that is wanted."""
+    if args.filter is None and args.sort is None:
+        return islice(kind.find(fs, args), args.limit)
 
-        homes = (ctree, free_space_tree)
-        classes = [
-            getattr(home, name) for name in kind.classes for home in homes if hasattr(home, name)
-        ]
-        also = _chunks_of_block_groups(fs) if "BlockGroupItem" in kind.classes else None
-        # Both are read before anything is searched: a mistake in them is told at once.
-        order = Order(args.sort, also, classes or None) if args.sort is not None else None
-        if args.filter is not None:
-            found = filter(Filter(args.filter, also, classes or None), found)
-        if order is not None:
-            found = order.sorted(found)
-    return islice(found, args.limit)
+    import btrfs
+    from btrfs.selection import Filter, Order
+
+    classes = [attrgetter(name)(btrfs) for name in kind.classes] or None
+    also = _chunks_of_block_groups(fs) if args.kind == "block_groups" else None
+    # Both are read before anything is searched: a mistake in them is told at once.
+    holds = Filter(args.filter, also, classes) if args.filter is not None else None
+    order = Order(args.sort, also, classes) if args.sort is not None else None
+    found = filter(holds, kind.find(fs, args)) if holds else kind.find(fs, args)
+    return islice(order.sorted(found) if order else found, args.limit)
 
 
 def _chunks_of_block_groups(fs: FileSystem) -> Callable[[BlockGroupItem], Chunk | None]:
@@ -282,14 +278,20 @@ def _free_space(fs: FileSystem, args: argparse.Namespace) -> Iterator[Any]:
 
 
 _KINDS = {
-    "chunks": _Kind("chunks", lambda fs, _: fs.chunks(), classes=("Chunk",)),
+    "chunks": _Kind("chunks", lambda fs, _: fs.chunks(), classes=("ctree.Chunk",)),
     "block_groups": _Kind(
-        "block groups", lambda fs, _: fs.block_groups(), classes=("BlockGroupItem", "Chunk")
+        "block groups",
+        lambda fs, _: fs.block_groups(),
+        classes=("ctree.BlockGroupItem", "ctree.Chunk"),
     ),
-    "dev_extents": _Kind("device extents", lambda fs, _: fs.dev_extents(), classes=("DevExtent",)),
-    "devices": _Kind("devices", lambda fs, _: fs.devices(), classes=("DevItem",)),
+    "dev_extents": _Kind(
+        "device extents", lambda fs, _: fs.dev_extents(), classes=("ctree.DevExtent",)
+    ),
+    "devices": _Kind("devices", lambda fs, _: fs.devices(), classes=("ctree.DevItem",)),
     "orphans": _Kind(
-        "deleted subvolumes that are not yet cleaned up", _orphan_items, classes=("OrphanItem",)
+        "deleted subvolumes that are not yet cleaned up",
+        _orphan_items,
+        classes=("ctree.OrphanItem",),
     ),
     "file": _Kind("all items of a file or directory", _file_items),
     "inode": _Kind(
@@ -309,7 +311,7 @@ _KINDS = {
         "free space in a block group, or in all",
         _free_space,
         _add_optional_vaddr_argument,
-        classes=("FreeSpaceExtent",),
+        classes=("free_space_tree.FreeSpaceExtent",),
     ),
 }
 
