@@ -94,13 +94,17 @@ def as_original(printed: str) -> str:
 
 
 def test_as_the_original(populated: support.LoopFilesystem, told: Callable[..., str]) -> None:
+    seen: set[str] = set()
     for words in searches(populated):
-        for form in FORMATS:
+        # All formats once for each kind of search, then one is enough.
+        for form in FORMATS if words[0] not in seen else ("short",):
             if form == "keys" and words[0] == "block_group_free_space":
                 continue  # The original prints nothing; see below.
             original = support.oracle.run_program("btrfs-search-metadata", "--format", form, *words)
             assert original.returncode == 0, (words, original.stderr)
-            assert as_original(told("--format", form, *words)) == original.stdout, (form, words)
+            ours = as_original(told("--format", form, *words))
+            assert ours == original.stdout, (form, words)
+        seen.add(words[0])
 
 
 def test_file_that_is_a_filesystem_itself(
