@@ -48,7 +48,8 @@ class Place(NamedTuple):
 def lookup(fs: FileSystem, path: str | bytes, tree: int = constants.FS_TREE_OBJECTID) -> Place:
     """Return where a path inside the filesystem leads to.
 
-    Subvolumes on the way are entered, symbolic links are not followed.
+    Subvolumes on the way are entered, symbolic links are not followed. A ``..`` takes away the name
+    before it, whatever that leads to, and never leads out of the subvolume that the path begins in.
 
     Args:
         fs: The filesystem.

@@ -8,10 +8,12 @@
 to the devices. :func:`below` asks the kernel for those below a folder, with no privilege.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from btrfs import constants, ioctl
 from btrfs.crc32c import name_hash
@@ -46,13 +48,17 @@ class Subvolume(
     Attributes:
         id: Its number, that of its tree.
         parent_id: Number of the subvolume that it is in; 0 if it is deleted.
+        dirid: Inode number of the directory that it is in; 0 if it is deleted.
         path: Where it is, without a leading slash, from the top level or from the folder that was
             asked; None if it is deleted and not yet cleaned up.
         uuid: Its UUID; zero if Linux before 3.6 made it.
         parent_uuid: UUID of the subvolume that it is a snapshot of; zero if it is none.
         received_uuid: UUID of the subvolume that it was received from; zero if it was not.
         generation: Generation of the last change.
+        ctransid: Generation of the last change of an inode in it.
         otransid: Generation that it was made in.
+        stransid: Generation that it was sent in, of the filesystem that it was received from.
+        rtransid: Generation that it was received in.
         read_only: Whether it can only be read.
         ctime: Time of the last change of an inode in it.
         otime: Time that it was made.
@@ -64,12 +70,16 @@ class Subvolume(
 
     id: u64
     parent_id: u64
+    dirid: u64
     path: bytes | None = as_text(_path_str)
     uuid: uuid16
     parent_uuid: uuid16
     received_uuid: uuid16
     generation: u64
+    ctransid: u64
     otransid: u64
+    stransid: u64
+    rtransid: u64
     read_only: bool
     ctime: TimeSpec
     otime: TimeSpec
@@ -95,6 +105,7 @@ def of_filesystem(fs: "FileSystem") -> Iterator[Subvolume]:
         yield Subvolume._from_values(
             id=root.objectid,
             parent_id=backref.parent_tree if backref else 0,
+            dirid=backref.dirid if backref else 0,
             path=paths.of_subvolume(root.objectid),
             read_only=bool(root.flags & constants.ROOT_SUBVOL_RDONLY),
             **_same(root),
@@ -121,6 +132,7 @@ def below(folder: str | bytes | os.PathLike[str]) -> Iterator[Subvolume]:
 
 def _below(fd: int, path: bytes) -> Iterator[Subvolume]:
     """Yield the subvolumes below an open directory, whose path this is."""
+    fsid = ioctl.fs_info(fd).fsid
     for ref in ioctl.get_subvol_rootref(fd):
         try:
             name, inner_path = ioctl.ino_lookup_user(fd, ref.dirid, ref.treeid)
@@ -129,24 +141,34 @@ def _below(fd: int, path: bytes) -> Iterator[Subvolume]:
                 os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
                 dir_fd=fd,
             )
-        except (PermissionError, FileNotFoundError):
-            # Not below this directory, not to be seen by this user, or just deleted.
+        except (PermissionError, FileNotFoundError, NotADirectoryError):
+            # Not below this directory, not to be seen by this user, or just deleted or replaced.
             continue
         try:
-            info = ioctl.get_subvol_info(inner_fd)
             # Something else may be mounted there.
-            if info.treeid == ref.treeid:
+            if _is_subvolume(inner_fd, fsid, ref.treeid):
                 whole = path + inner_path + name
-                yield _from_info(info, whole)
+                yield _from_info(ioctl.get_subvol_info(inner_fd), whole)
                 yield from _below(inner_fd, whole + b"/")
         finally:
             os.close(inner_fd)
+
+
+def _is_subvolume(fd: int, fsid: UUID, treeid: int) -> bool:
+    """Return whether an open directory is in this subvolume of this filesystem."""
+    try:
+        return ioctl.fs_info(fd).fsid == fsid and ioctl.ino_lookup(fd).treeid == treeid
+    except OSError as error:
+        if error.errno == errno.ENOTTY:
+            return False
+        raise
 
 
 def _from_info(info: ioctl.SubvolInfo, path: bytes) -> Subvolume:
     return Subvolume._from_values(
         id=info.treeid,
         parent_id=info.parent_id,
+        dirid=info.dirid,
         path=path,
         read_only=bool(info.flags & constants.ROOT_SUBVOL_RDONLY),
         **_same(info),
@@ -154,7 +176,8 @@ def _from_info(info: ioctl.SubvolInfo, path: bytes) -> Subvolume:
 
 
 _SAME = (
-    *("uuid", "parent_uuid", "received_uuid", "generation", "otransid"),
+    *("uuid", "parent_uuid", "received_uuid", "generation"),
+    *("ctransid", "otransid", "stransid", "rtransid"),
     *("ctime", "otime", "stime", "rtime"),
 )
 

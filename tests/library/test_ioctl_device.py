@@ -59,6 +59,9 @@ def test_resize(raid1: support.LoopFilesystem, fd: int) -> None:
         ioctl.resize(fd, 2, 1 << 40)
     with pytest.raises(OSError, match="No such device"):
         ioctl.resize(fd, 9)
+    with pytest.raises(ValueError, match="is negative"):
+        ioctl.resize(fd, 2, -(64 << 20))
+    assert sizes(raid1.mountpoint) == {1: DEVICE_SIZE, 2: DEVICE_SIZE}
 
 
 def test_add_and_remove(raid1: support.LoopFilesystem, fd: int, spare: str) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from btrfs import FileSystem, ioctl
-from btrfs.ctree import TimeSpec
+from btrfs.ctree import QUOTA_TREE_OBJECTID, TimeSpec
+from btrfs.items.quota import QgroupLimit
 from btrfs.utils import pretty_lines
 from tests import support
 
@@ -186,6 +187,62 @@ def test_quota(mountpoint: Path, opened: Callable[[Path], int]) -> None:
     ioctl.quota_disable(top)
     with pytest.raises(support.CommandError):
         support.run("btrfs", "qgroup", "show", mountpoint)
+
+
+def test_quota_groups(mountpoint: Path, opened: Callable[[Path], int]) -> None:
+    top = opened(mountpoint)
+    group, other = 1 << 48 | 7, 2 << 48 | 1
+    with pytest.raises(OSError, match="not connected"):
+        ioctl.qgroup_create(top, group)
+    ioctl.quota_enable(top)
+    ioctl.quota_rescan_wait(top)
+    ioctl.create_subvolume(top, "limited")
+    limited = opened(mountpoint / "limited")
+    member = ioctl.ino_lookup(limited).treeid
+    for number in (group, other):
+        ioctl.qgroup_create(top, number)
+    with pytest.raises(FileExistsError):
+        ioctl.qgroup_create(top, group)
+    assert ioctl.qgroup_assign(top, member, group) is False
+    ioctl.qgroup_assign(top, group, other)
+    with pytest.raises(FileExistsError):
+        ioctl.qgroup_assign(top, member, group)
+    with pytest.raises(OSError, match="Invalid argument"):
+        ioctl.qgroup_assign(top, other, group)
+    with pytest.raises(OSError, match="busy"):
+        ioctl.qgroup_destroy(top, group)
+    ioctl.qgroup_limit(top, group, max_rfer=1 << 30)
+    ioctl.qgroup_limit(limited, max_rfer=1 << 20, max_excl=2 << 20)
+    assert qgroup_limits(mountpoint) == {group: (1 << 30, 0), member: (1 << 20, 2 << 20)}
+    with pytest.raises(OSError, match="Disk quota exceeded"):
+        (mountpoint / "limited" / "file").write_bytes(os.urandom(4 << 20))
+    ioctl.qgroup_limit(top, member)
+    (mountpoint / "limited" / "file").write_bytes(os.urandom(4 << 20))
+    ioctl.qgroup_limit(top, group)
+    assert qgroup_limits(mountpoint) == {}
+    ioctl.qgroup_remove(top, group, other)
+    # What is shared, the kernel cannot subtract without counting.
+    ioctl.create_snapshot(top, "sharing", limited)
+    ioctl.sync(top)
+    assert ioctl.qgroup_remove(top, member, group) is True
+    with pytest.raises(FileNotFoundError):
+        ioctl.qgroup_remove(top, member, group)
+    for number in (group, other):
+        ioctl.qgroup_destroy(top, number)
+    with pytest.raises(FileNotFoundError):
+        ioctl.qgroup_destroy(top, group)
+    ioctl.quota_disable(top)
+
+
+def qgroup_limits(mountpoint: Path) -> dict[int, tuple[int, int]]:
+    """Return the limits of each quota group that has any."""
+    with FileSystem(mountpoint) as fs:
+        fs.sync()
+        return {
+            item.qgroupid: (item.max_rfer, item.max_excl)
+            for item in fs.search(QUOTA_TREE_OBJECTID)
+            if isinstance(item, QgroupLimit) and item.flags
+        }
 
 
 def fsid(mountpoint: Path) -> str:

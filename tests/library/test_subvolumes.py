@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,6 +105,38 @@ def test_below_is_the_same_as_of_the_filesystem(populated: support.LoopFilesyste
     by_kernel = {s.id: list(pretty_lines(s)) for s in subvolumes.below(populated.mountpoint)}
     # Structs of the kernel's interface are filled up, but show the same.
     assert by_kernel == by_trees
+
+
+def test_below_leaves_out_what_is_mounted_over(
+    populated: support.LoopFilesystem, tmp_path: Path
+) -> None:
+    """Another filesystem at the place of a subvolume, even a btrfs with the same numbers."""
+    place = populated.mountpoint / "volume"
+    shown = [s.path for s in subvolumes.below(populated.mountpoint)]
+    assert {b"volume", b"volume/nested"} < set(shown)
+    rest = [path for path in shown if path not in (b"volume", b"volume/nested")]
+    support.run("mount", "-t", "tmpfs", "none", place)
+    try:
+        assert [s.path for s in subvolumes.below(populated.mountpoint)] == rest
+    finally:
+        support.run("umount", place)
+    with support.filesystem(tmp_path, size="256M") as other:
+        top = os.open(other.mountpoint, os.O_RDONLY)
+        try:
+            for number in range(10):
+                ioctl.create_subvolume(top, str(number))
+            treeids = {ref.treeid for ref in ioctl.get_subvol_rootref(top)}
+        finally:
+            os.close(top)
+        with FileSystem(populated.mountpoint) as fs:
+            treeid = next(s.id for s in subvolumes.of_filesystem(fs) if s.path == b"volume")
+        assert treeid in treeids
+        options = f"subvolid={treeid}"
+        support.run("mount", "-o", options, other.devices[0], place)
+        try:
+            assert [s.path for s in subvolumes.below(populated.mountpoint)] == rest
+        finally:
+            support.run("umount", place)
 
 
 def test_deleted_subvolume(populated: support.LoopFilesystem) -> None:

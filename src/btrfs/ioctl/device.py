@@ -138,9 +138,14 @@ def resize(fd: int, devid: int, size: int | None = None) -> None:
         size: Bytes to use; all of the device if not given.
 
     Raises:
+        BtrfsError: Another change of the devices, or a balance, is running.
         OSError: ENODEV if there is no such device, EFBIG if it is smaller than that, ENOSPC if
             what lies behind has no room elsewhere, EINVAL if the size is less than 256 MiB.
+        ValueError: The size is negative.
     """
+    # The kernel would take it for how much to shrink by.
+    if size is not None and size < 0:
+        raise ValueError(f"a size of {size} bytes is negative")
     args = vol_args(f"{devid}:{'max' if size is None else size}")
     _check(fcntl.ioctl(fd, IOC_RESIZE, args))
 
