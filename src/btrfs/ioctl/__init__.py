@@ -6,6 +6,7 @@ subject, and offered here.
 """
 
 from btrfs.constants import *
+from btrfs.ioctl.balance import *
 from btrfs.ioctl.device import *
 from btrfs.ioctl.file_range import *
 from btrfs.ioctl.filesystem import *
