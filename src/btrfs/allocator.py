@@ -26,7 +26,7 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from btrfs import utils, volumes
 from btrfs.constants import (
@@ -38,6 +38,9 @@ from btrfs.constants import (
     STRIPE_LEN,
 )
 
+if TYPE_CHECKING:
+    from btrfs.items.device import DevExtent
+
 __all__ = [
     "Allocated",
     "Allocator",
@@ -45,10 +48,11 @@ __all__ = [
     "Filling",
     "MetadataNeed",
     "TooFewDevicesError",
+    "device_spaces",
+    "devices_used",
     "fill",
     "holes_between",
     "metadata_per_data",
-    "new_filesystem",
     "require_devices",
     "usable_for",
 ]
@@ -178,6 +182,25 @@ def holes_between(total_bytes: int, extents: Iterable[tuple[int, int]]) -> list[
     return holes
 
 
+def device_spaces(
+    devices: Iterable[tuple[int, int, int]], extents: Iterable[DevExtent]
+) -> list[DeviceSpace]:
+    """Return the devices of a filesystem with the holes on them.
+
+    Args:
+        devices: Devid, bytes that the filesystem may use, and those of them that are unallocated.
+        extents: All device extents, those of a device in the order of addresses.
+    """
+    spaces = {devid: DeviceSpace(devid, total, left, []) for devid, total, left in devices}
+    taken: dict[int, list[tuple[int, int]]] = {devid: [] for devid in spaces}
+    for extent in extents:
+        if extent.devid in taken:
+            taken[extent.devid].append((extent.paddr, extent.length))
+    for devid, space in spaces.items():
+        space.holes = holes_between(space.total_bytes, taken[devid])
+    return list(spaces.values())
+
+
 class Allocated(NamedTuple):
     """Chunks that are all alike.
 
@@ -227,23 +250,21 @@ class Allocator:
         """
         return min(self._total_bytes * 10 // 100, self._space_chunk_size(flags))
 
-    def allocate(
-        self, flags: int, most: int = 0, largest_stripe: int = MAX_STRIPE_SIZE
-    ) -> Allocated | None:
+    def allocate(self, flags: int, most: int = 0) -> Allocated | None:
         """Make chunks: as many as will be alike, at least one.
 
         Args:
             flags: Type and profile of the chunks.
             most: Bytes of virtual address space that more than one may have together.
-            largest_stripe: Bytes that none of their device extents is larger than.
 
         Returns:
             What was made; None if there is no space.
         """
         dev_stripes = _dev_stripes(flags)
-        wanted = min(self._space_chunk_size(flags), largest_stripe) * dev_stripes
+        wanted = min(self._space_chunk_size(flags), MAX_STRIPE_SIZE) * dev_stripes
         ranked = self._ranked(wanted, STRIPE_LEN * dev_stripes)
-        used = self._devices_used(flags, len(ranked))
+        most_stripes = MAX_STRIPES_SYSTEM if flags & BLOCK_GROUP_SYSTEM else self._most_stripes
+        used = min(devices_used(flags, len(ranked)), most_stripes)
         if used == 0:
             return None
         stripe_size = self._stripe_size(flags, used, ranked[used - 1].available)
@@ -276,17 +297,6 @@ class Allocator:
         ]
         candidates.sort(key=lambda candidate: candidate[:2], reverse=True)
         return candidates
-
-    def _devices_used(self, flags: int, available: int) -> int:
-        """Return how many of the devices that have space a chunk uses; 0 if there are too few."""
-        increment = _devs_increment(flags)
-        used = available - available % increment
-        if used < _devs_min(flags):
-            return 0
-        if not volumes.profile_of(flags).striped:
-            return increment
-        most = MAX_STRIPES_SYSTEM if flags & BLOCK_GROUP_SYSTEM else self._most_stripes
-        return min(used, most)
 
     def _stripe_size(self, flags: int, used: int, available: int) -> int:
         """Return the bytes of each device extent (decide_stripe_size_regular()).
@@ -338,6 +348,20 @@ def _devs_min(flags: int) -> int:
 def _devs_increment(flags: int) -> int:
     """Return what the number of devices of a chunk must be a multiple of."""
     return volumes.profile_of(flags).ncopies // _dev_stripes(flags)
+
+
+def devices_used(flags: int, available: int) -> int:
+    """Return how many of the devices that have space a chunk uses; 0 if there are too few.
+
+    Args:
+        flags: Type and profile of the chunk.
+        available: How many devices have space.
+    """
+    increment = _devs_increment(flags)
+    used = available - available % increment
+    if used < _devs_min(flags):
+        return 0
+    return used if volumes.profile_of(flags).striped else increment
 
 
 def require_devices(flags: int, devices: int) -> None:
@@ -497,7 +521,6 @@ _MAX_EXTENT_SIZE = 128 * _1M
 # Data is written in portions of at most this part of what is left, with metadata in between.
 _PORTION = 16
 _UNLIMITED = 1 << 63
-_MKFS_SYSTEM_STRIPE_SIZE = 8 * _1M
 
 
 def metadata_per_data(csum_size: int, sectorsize: int) -> float:
@@ -508,21 +531,6 @@ def metadata_per_data(csum_size: int, sectorsize: int) -> float:
         sectorsize: Bytes of data that it is made of.
     """
     return csum_size / sectorsize * (1 + _CSUM_TREE_OVERHEAD) + _ITEMS_PER_EXTENT / _MAX_EXTENT_SIZE
-
-
-def new_filesystem(
-    devices: Sequence[DeviceSpace], system_flags: int, nodesize: int = 16384
-) -> list[DeviceSpace]:
-    """Return what devices have left after mkfs.btrfs made the system chunk.
-
-    Args:
-        devices: They are not changed.
-        system_flags: Type and profile of the chunk.
-        nodesize: Bytes of a tree block.
-    """
-    allocator = Allocator([device.copy() for device in devices], nodesize)
-    allocator.allocate(system_flags, largest_stripe=_MKFS_SYSTEM_STRIPE_SIZE)
-    return list(allocator.devices)
 
 
 def usable_for(flags: int, target: int) -> bool:
@@ -618,7 +626,11 @@ def _fill_separate(
         filling.data += allocated.total
     space = free + filling.data
     metadata = need.total + filling.metadata
-    filling.writable = _most_data(lambda data: need.needed_with(data) <= metadata, space)
+    reservable = metadata + _overcommitted(allocator, data_flags, metadata_flags)
+    filling.writable = _most_data(
+        lambda data: need.used_with(data) <= metadata and need.needed_with(data) <= reservable,
+        space,
+    )
     return filling
 
 
@@ -642,9 +654,18 @@ def _metadata_is_short(
         return True
     if used + _METADATA_SLACK < _METADATA_FULL * total:
         return False
+    overcommitted = _overcommitted(allocator, data_flags, metadata_flags)
+    return need.needed_with(data) + _METADATA_SLACK > total + overcommitted
+
+
+def _overcommitted(allocator: Allocator, data_flags: int, metadata_flags: int) -> int:
+    """Return the bytes by which more metadata may be reserved than there is place for.
+
+    The kernel counts on what is unallocated, no matter whether a chunk could be made from it.
+    """
     left = allocator.unallocated // volumes.profile_of(metadata_flags).ncopies
     left -= min(allocator.chunk_size(data_flags), _1G)
-    return need.needed_with(data) + _METADATA_SLACK > total + max(0, left) // 8
+    return max(0, left) // 8
 
 
 def _add_metadata(allocator: Allocator, flags: int, filling: Filling, missing: int) -> None:

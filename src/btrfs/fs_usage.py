@@ -16,7 +16,7 @@ does what the kernel would do if data were written until there is no more space.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from btrfs import allocator, constants, utils, volumes
+from btrfs import allocator, constants, mkfs, utils, volumes
 from btrfs.allocator import DeviceSpace, Filling, MetadataNeed
 from btrfs.constants import (
     BLOCK_GROUP_DATA as BLOCK_GROUP_DATA,
@@ -430,14 +430,12 @@ class FsUsage(
         data_type = _MIXED if mixed else BLOCK_GROUP_DATA
         data_flags = getattr(self, f"target_profile_{_TYPE_WORDS[data_type]}", data_type)
         metadata_flags = getattr(self, "target_profile_metadata", BLOCK_GROUP_METADATA)
-        full = allocator.fill(
-            allocator.new_filesystem(
-                [DeviceSpace.empty(usage.devid, usage.total) for usage in self.dev_usage.values()],
-                getattr(self, "target_profile_system", BLOCK_GROUP_SYSTEM),
-            ),
+        full = mkfs.capacity(
+            {usage.devid: usage.total for usage in self.dev_usage.values()},
             data_flags,
             metadata_flags,
-            need=MetadataNeed(need.per_data),
+            system_flags=getattr(self, "target_profile_system", BLOCK_GROUP_SYSTEM),
+            metadata_per_data=need.per_data,
             nodesize=fs.nodesize,
         )
         now = allocator.fill(
@@ -478,19 +476,10 @@ class FsUsage(
 
     def _device_spaces(self, fs: "FileSystem") -> list[DeviceSpace]:
         """Return the holes on each device."""
-        extents: dict[int, list[tuple[int, int]]] = {devid: [] for devid in self.dev_usage}
-        for extent in fs.dev_extents():
-            if extent.devid in extents:
-                extents[extent.devid].append((extent.paddr, extent.length))
-        return [
-            DeviceSpace(
-                usage.devid,
-                usage.total,
-                usage.unallocated,
-                allocator.holes_between(usage.total, extents[usage.devid]),
-            )
-            for usage in self.dev_usage.values()
-        ]
+        devices = (
+            (usage.devid, usage.total, usage.unallocated) for usage in self.dev_usage.values()
+        )
+        return allocator.device_spaces(devices, fs.dev_extents())
 
     def _free_for(self, target: int) -> int:
         """Return the bytes that are free in block groups that data to come may be written to."""
