@@ -22,6 +22,7 @@ from typing import NoReturn
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 _COMMANDS = {
+    "balance": "move block groups to get unallocated space, the least used first",
     "heatmap": "draw what is allocated where, and how full it is",
     "search": "show items of metadata: block groups, extents, files, free space",
 }
@@ -68,6 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def heatmap(argv: Sequence[str] | None = None) -> int:
     """Run btrfs-heatmap, which is btrfs-atlas heatmap under the name that people know."""
     return _alias("btrfs-heatmap", "heatmap", argv)
+
+
+def balance(argv: Sequence[str] | None = None) -> int:
+    """Run btrfs-balance-least-used, the name that people know, which is btrfs-atlas balance."""
+    return _alias("btrfs-balance-least-used", "balance", argv)
 
 
 def search(argv: Sequence[str] | None = None) -> int:

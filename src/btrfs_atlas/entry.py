@@ -15,6 +15,11 @@ def heatmap() -> int:
     return _started("heatmap")
 
 
+def balance() -> int:
+    """Run btrfs-balance-least-used; return its exit code."""
+    return _started("balance")
+
+
 def search() -> int:
     """Run btrfs-search-metadata; return its exit code."""
     return _started("search")

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 _PATIENCE_SECONDS = 1.0
 """Work that is done sooner needs no bar."""
 
+_ESTIMATE_SECONDS = 3600.0
+"""The time left is estimated from what was done in so many seconds."""
+
 
 class ProgressBar:
     """A context manager to be called with how much is done, and how much there is to do."""
@@ -65,4 +68,6 @@ def _bar() -> rich.progress.Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
+        # A step may take minutes, and the time left is known only from several of them.
+        speed_estimate_period=_ESTIMATE_SECONDS,
     )
