@@ -162,7 +162,12 @@ def _load(fs: FileSystem, selection: Selection) -> list[BlockGroupItem]:
         end="",
         flush=True,
     )
-    selected = balancing.candidates(fs, selection)
+    try:
+        selected = balancing.candidates(fs, selection)
+    except BaseException:
+        # What is said about it gets a line of its own.
+        print(flush=True)
+        raise
     print(f" found {len(selected)}", flush=True)
     if not selected:
         least = balancing.least_used_pct(fs, selection)
