@@ -2,6 +2,8 @@
 # make test    install what the tests need; lint, type check and test
 # make lint    ruff and mypy alone
 # make bench   build two large filesystems and measure on them (root, some minutes, 5 GB of disk)
+# make free-space  fill filesystems, and write the table of docs/free-space.md (root, some minutes,
+#              8 GB in the folder for temporary files)
 # make clean   remove what these made
 
 PYTHON ?= python3
@@ -9,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint bench clean debian-packages
+.PHONY: demo test lint bench free-space clean debian-packages
 
 demo: $(VENV)/installed
 	@$(BIN)/python scripts/demo.py demo
@@ -24,6 +26,9 @@ lint: $(VENV)/installed-dev
 
 bench: debian-packages $(VENV)/installed-dev
 	$(BIN)/python -m bench
+
+free-space: debian-packages $(VENV)/installed-dev
+	$(BIN)/python -m bench.free_space
 
 debian-packages:
 	@scripts/debian-packages

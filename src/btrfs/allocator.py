@@ -33,6 +33,14 @@ from btrfs.constants import (
     BLOCK_GROUP_DATA,
     BLOCK_GROUP_DUP,
     BLOCK_GROUP_METADATA,
+    BLOCK_GROUP_PROFILE_MASK,
+    BLOCK_GROUP_RAID0,
+    BLOCK_GROUP_RAID1,
+    BLOCK_GROUP_RAID1C3,
+    BLOCK_GROUP_RAID1C4,
+    BLOCK_GROUP_RAID5,
+    BLOCK_GROUP_RAID6,
+    BLOCK_GROUP_RAID10,
     BLOCK_GROUP_SYSTEM,
     BLOCK_GROUP_TYPE_MASK,
     STRIPE_LEN,
@@ -54,6 +62,7 @@ __all__ = [
     "holes_between",
     "metadata_per_data",
     "require_devices",
+    "target_of",
     "usable_for",
 ]
 
@@ -536,7 +545,7 @@ def metadata_per_data(csum_size: int, sectorsize: int) -> float:
 def usable_for(flags: int, target: int) -> bool:
     """Return whether the kernel puts what it writes into a block group of another profile.
 
-    It does unless that has fewer copies or no parity where the target has (find_free_extent()).
+    It does so only if new chunks are to be single (find_free_extent()).
 
     Args:
         flags: Type and profile of the block group.
@@ -544,12 +553,41 @@ def usable_for(flags: int, target: int) -> bool:
     """
     if (flags ^ target) & BLOCK_GROUP_TYPE_MASK:
         return False
-    return _is_redundant(flags) or not _is_redundant(target)
+    return flags & target == target
 
 
-def _is_redundant(flags: int) -> bool:
-    profile = volumes.profile_of(flags)
-    return profile.ncopies > 1 or profile.nparity > 0
+# btrfs_reduce_alloc_profile(): the first of these that there is.
+_PREFERRED = (
+    BLOCK_GROUP_RAID1C4,
+    BLOCK_GROUP_RAID6,
+    BLOCK_GROUP_RAID1C3,
+    BLOCK_GROUP_RAID5,
+    BLOCK_GROUP_RAID10,
+    BLOCK_GROUP_RAID1,
+    BLOCK_GROUP_DUP,
+    BLOCK_GROUP_RAID0,
+)
+
+
+def target_of(block_group_type: int, present: Iterable[int], devices: int) -> int:
+    """Return the type and profile that the kernel gives new chunks while no balance is running.
+
+    Where a conversion was not finished, that is the profile which survives the most, of those that
+    there are block groups of, no matter which of them are the newest.
+
+    Args:
+        block_group_type: Type of the chunks.
+        present: Type and profile of the block groups that there are.
+        devices: Number of devices.
+    """
+    profiles = 0
+    for flags in present:
+        if flags & BLOCK_GROUP_TYPE_MASK == block_group_type:
+            profiles |= flags & BLOCK_GROUP_PROFILE_MASK
+    for profile in _PREFERRED:
+        if profiles & profile and devices >= _devs_min(profile):
+            return block_group_type | profile
+    return block_group_type
 
 
 @dataclass(slots=True)

@@ -220,6 +220,7 @@ class VirtualBlockGroupTypeUsage(Struct):
         self.type = block_group_type
         self.total = 0
         self.used = 0
+        self.unused = 0
 
 
 class FsUsage(
@@ -330,12 +331,17 @@ class FsUsage(
             BLOCK_GROUP_DATA: target_profile_data,
             _MIXED: target_profile_mixed,
         }
-        for type_ in [_MIXED] if mixed else [BLOCK_GROUP_METADATA, BLOCK_GROUP_DATA]:
+        types = [_MIXED] if mixed else [BLOCK_GROUP_METADATA, BLOCK_GROUP_DATA]
+        for type_ in types:
             profile = asked_for[type_]
             if profile is not None:
                 self._set(type_, "target_profile", type_ | profile & BLOCK_GROUP_PROFILE_MASK)
         reserve = sum(s.total_bytes for s in spaces if s.flags == SPACE_INFO_GLOBAL_RSV)
-        self._estimate(fs, mixed, data_metadata_ratio, reserve)
+        targets = {
+            type_: self._target(type_, asked_for=type_ in types and profile is not None)
+            for type_, profile in asked_for.items()
+        }
+        self._estimate(fs, targets, data_metadata_ratio, reserve)
 
     @property
     def unalloctable_soft_str(self) -> str:
@@ -414,22 +420,36 @@ class FsUsage(
 
     # The estimates.
 
+    def _target(self, block_group_type: int, *, asked_for: bool) -> int:
+        """Return the type and profile that estimates count on for new chunks.
+
+        That of the newest chunk is not what the kernel goes by.
+        """
+        if asked_for:
+            asked: int = getattr(self, f"target_profile_{_TYPE_WORDS[block_group_type]}")
+            return asked
+        return allocator.target_of(block_group_type, self.raw_space_usage, len(self.dev_usage))
+
     def _estimate(
-        self, fs: "FileSystem", mixed: bool, data_metadata_ratio: int | None, reserve: int
+        self,
+        fs: "FileSystem",
+        targets: dict[int, int],
+        data_metadata_ratio: int | None,
+        reserve: int,
     ) -> None:
         """Set all estimates.
 
         Args:
             fs: The filesystem.
-            mixed: Whether data and metadata share block groups.
+            targets: Type and profile of new chunks, by type.
             data_metadata_ratio: As FsUsage has it.
             reserve: Bytes of the global reserve.
         """
-        need = self._metadata_need(fs, data_metadata_ratio, reserve)
-        self.default_data_metadata_ratio = round(1 / need.per_data)
+        mixed = fs.mixed_groups()
         data_type = _MIXED if mixed else BLOCK_GROUP_DATA
-        data_flags = getattr(self, f"target_profile_{_TYPE_WORDS[data_type]}", data_type)
-        metadata_flags = getattr(self, "target_profile_metadata", BLOCK_GROUP_METADATA)
+        data_flags, metadata_flags = targets[data_type], targets[BLOCK_GROUP_METADATA]
+        need = self._metadata_need(fs, metadata_flags, data_metadata_ratio, reserve)
+        self.default_data_metadata_ratio = round(1 / need.per_data)
         full = mkfs.capacity(
             {usage.devid: usage.total for usage in self.dev_usage.values()},
             data_flags,
@@ -457,7 +477,7 @@ class FsUsage(
             self.free_metadata = unused + now.metadata
 
     def _metadata_need(
-        self, fs: "FileSystem", data_metadata_ratio: int | None, reserve: int
+        self, fs: "FileSystem", target: int, data_metadata_ratio: int | None, reserve: int
     ) -> MetadataNeed:
         """Return what metadata there is, and what data to come needs of it."""
         if data_metadata_ratio is None:
@@ -466,10 +486,11 @@ class FsUsage(
         else:
             per_data = 1 / data_metadata_ratio
         usage = self.virtual_block_group_type_usage.get(BLOCK_GROUP_METADATA)
+        used = usage.used if usage else 0
         return MetadataNeed(
             per_data,
-            usage.total if usage else 0,
-            usage.used if usage else 0,
+            used + self._free_for(target),
+            used,
             reserve,
             _bytes_of_reserved_trees(fs),
         )
@@ -482,7 +503,7 @@ class FsUsage(
         return allocator.device_spaces(devices, fs.dev_extents())
 
     def _free_for(self, target: int) -> int:
-        """Return the bytes that are free in block groups that data to come may be written to."""
+        """Return the bytes that are free in block groups that what is to come may be written to."""
         return sum(
             space.total - space.used
             for space in self.virtual_space_usage.values()

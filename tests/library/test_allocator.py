@@ -125,9 +125,19 @@ def test_too_few_devices() -> None:
 
 def test_what_is_written_goes_into_block_groups_of_other_profiles_or_not() -> None:
     assert allocator.usable_for(DATA | RAID1, DATA)
-    assert allocator.usable_for(DATA | RAID1, DATA | RAID6)
+    assert allocator.usable_for(DATA | RAID1, DATA | RAID1)
+    assert not allocator.usable_for(DATA | RAID1, DATA | RAID6)
     assert not allocator.usable_for(DATA, DATA | RAID1)
     assert not allocator.usable_for(METADATA | RAID1, DATA | RAID1)
+
+
+def test_new_chunks_have_the_profile_that_survives_most() -> None:
+    present = [DATA, DATA | RAID1, DATA | RAID5, METADATA | RAID1C3]
+    assert allocator.target_of(DATA, present, 4) == DATA | RAID5
+    assert allocator.target_of(DATA, present[:2], 4) == DATA | RAID1
+    assert allocator.target_of(DATA, present[:2], 1) == DATA
+    assert allocator.target_of(METADATA, present, 4) == METADATA | RAID1C3
+    assert allocator.target_of(SYSTEM, present, 4) == SYSTEM
 
 
 device_sizes = st.lists(st.integers(20 * GIB, 400 * GIB), min_size=4, max_size=8)

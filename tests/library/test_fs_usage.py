@@ -313,6 +313,19 @@ def test_of_a_filesystem_that_got_a_device_but_no_balance(tmp_path: Path, case: 
         assert_estimate_is_right(made)
 
 
+@pytest.mark.parametrize(
+    ("data", "other"), [("raid5", "raid1"), ("single", "raid0"), ("single", "raid1")]
+)
+def test_of_a_filesystem_between_two_profiles(tmp_path: Path, data: str, other: str) -> None:
+    """What the kernel goes on with is not always the profile that was converted to."""
+    with filesystem(tmp_path, Case(data, "raid1", SMALL_UNEQUAL)) as made:
+        for number in range(free_for_data(made) // 3 // (5 * MIB)):
+            allocate(made.mountpoint / f"file{number}", 5 * MIB)
+        made.btrfs("filesystem", "sync", made.mountpoint)
+        made.btrfs("balance", "start", f"-dconvert={other},limit=2", made.mountpoint)
+        assert_estimate_is_right(made)
+
+
 def test_what_no_balance_can_help(tmp_path: Path) -> None:
     """Of two devices, RAID1 can use as much as the smaller one has."""
     with filesystem(tmp_path, Case("raid1", "raid1", (GIB, 3 * GIB))) as made:
