@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from btrfs import (
+        advice as advice,
         allocator as allocator,
         balancing as balancing,
         columns as columns,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
         free_space_tree as free_space_tree,
         fs_usage as fs_usage,
         ioctl as ioctl,
+        mkfs as mkfs,
+        orphans as orphans,
         paths as paths,
         records as records,
         selection as selection,
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem as FileSystem
 
 _MODULES = {
+    "advice",
     "allocator",
     "balancing",
     "columns",
@@ -68,6 +72,8 @@ _MODULES = {
     "free_space_tree",
     "fs_usage",
     "ioctl",
+    "mkfs",
+    "orphans",
     "paths",
     "records",
     "selection",

@@ -14,6 +14,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import NoReturn
 
@@ -23,8 +24,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 _COMMANDS = {
     "balance": "move block groups to get unallocated space, the least used first",
+    "calculate": "calculate how much a new filesystem on given devices would hold",
     "heatmap": "draw what is allocated where, and how full it is",
+    "orphans": "follow how deleted subvolumes are removed",
     "search": "show items of metadata: block groups, extents, files, free space",
+    "usage": "report how much is allocated and used, and how much is left",
 }
 """The subcommands, modules of btrfs_atlas.commands, and what they are for."""
 
@@ -49,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run btrfs-atlas with these arguments, by default the program's own; return its exit code."""
     parser = _Parser(
         prog="btrfs-atlas",
-        description="Maps of btrfs filesystems, mounted or not.",
+        description="Look inside btrfs filesystems, mounted or not.",
         epilog="btrfs-atlas SUBCOMMAND --help tells more about each.",
     )
     parser.add_argument("--version", action=_Version)
@@ -66,26 +70,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(parser, words)
 
 
-def heatmap(argv: Sequence[str] | None = None) -> int:
-    """Run btrfs-heatmap, which is btrfs-atlas heatmap under the name that people know."""
-    return _alias("btrfs-heatmap", "heatmap", argv)
-
-
-def balance(argv: Sequence[str] | None = None) -> int:
-    """Run btrfs-balance-least-used, the name that people know, which is btrfs-atlas balance."""
-    return _alias("btrfs-balance-least-used", "balance", argv)
-
-
-def search(argv: Sequence[str] | None = None) -> int:
-    """Run btrfs-search-metadata, the name that people know, which is btrfs-atlas search."""
-    return _alias("btrfs-search-metadata", "search", argv)
-
-
-def _alias(prog: str, name: str, argv: Sequence[str] | None) -> int:
+def _alias(prog: str, name: str, argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand as a program of its own; return its exit code."""
     parser = _Parser(prog=prog)
     parser.add_argument("--version", action=_Version)
     _complete(parser, name)
     return _run(parser, argv)
+
+
+# The names that people know.
+balance = partial(_alias, "btrfs-balance-least-used", "balance")
+calculate = partial(_alias, "btrfs-space-calculator", "calculate")
+heatmap = partial(_alias, "btrfs-heatmap", "heatmap")
+orphans = partial(_alias, "btrfs-orphan-cleaner-progress", "orphans")
+search = partial(_alias, "btrfs-search-metadata", "search")
+usage = partial(_alias, "btrfs-usage-report", "usage")
 
 
 def _complete(parser: argparse.ArgumentParser, name: str) -> None:

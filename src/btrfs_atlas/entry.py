@@ -5,31 +5,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def main() -> int:
-    """Run btrfs-atlas; return its exit code."""
-    return _started("main")
+def _program(name: str) -> "Callable[[], int]":
+    """Return what runs a function of btrfs_atlas.cli, and returns its exit code."""
+
+    def program() -> int:
+        try:
+            from btrfs_atlas import cli
+
+            run: Callable[[], int] = getattr(cli, name)
+            return run()
+        except KeyboardInterrupt:
+            return 130
+
+    return program
 
 
-def heatmap() -> int:
-    """Run btrfs-heatmap; return its exit code."""
-    return _started("heatmap")
-
-
-def balance() -> int:
-    """Run btrfs-balance-least-used; return its exit code."""
-    return _started("balance")
-
-
-def search() -> int:
-    """Run btrfs-search-metadata; return its exit code."""
-    return _started("search")
-
-
-def _started(name: str) -> int:
-    try:
-        from btrfs_atlas import cli
-
-        program: Callable[[], int] = getattr(cli, name)
-        return program()
-    except KeyboardInterrupt:
-        return 130
+main = _program("main")
+balance = _program("balance")
+calculate = _program("calculate")
+heatmap = _program("heatmap")
+orphans = _program("orphans")
+search = _program("search")
+usage = _program("usage")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 from uuid import UUID
 
 from btrfs import ioctl
 
-__all__ = ["Mount", "mount_of_device", "mounted_filesystems"]
+__all__ = ["Mount", "is_read_only", "mount_of_device", "mounted_filesystems"]
 
 
 class Mount(NamedTuple):
@@ -56,15 +57,36 @@ def mount_of_device(device: str) -> str | None:
     return None
 
 
+def is_read_only(fd: int) -> bool:
+    """Return whether the filesystem of an open file cannot be written to, wherever it is mounted.
+
+    It does not depend on the one mount that the file was opened in: that can be read-only while
+    another one of the same filesystem is not.
+    """
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as fdinfo:
+        mount_id = next(line.split()[1] for line in fdinfo if line.startswith(b"mnt_id:"))
+    for mount, filesystem in _mountinfo():
+        if mount[0] == mount_id:
+            return b"ro" in filesystem[2].split(b",")
+    # Unmounted since, though a file on it is open still.
+    return False
+
+
 def _btrfs_mount_points() -> list[str]:
-    points = []
+    return [
+        os.fsdecode(_unescaped(mount[4]))
+        for mount, filesystem in _mountinfo()
+        if filesystem[0] == b"btrfs"
+    ]
+
+
+def _mountinfo() -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """Yield of each mount what is about the mount, and what is about the filesystem (proc(5))."""
     with open("/proc/self/mountinfo", "rb") as mountinfo:
         for line in mountinfo:
-            # Optional fields, how many differs, end with a lone dash (proc(5)).
-            mount, _, filesystem = line.partition(b" - ")
-            if filesystem.startswith(b"btrfs "):
-                points.append(os.fsdecode(_unescaped(mount.split(b" ")[4])))
-    return points
+            # Optional fields, how many differs, end with a lone dash.
+            mount, _, filesystem = line.rstrip(b"\n").partition(b" - ")
+            yield mount.split(b" "), filesystem.split(b" ")
 
 
 def _unescaped(path: bytes) -> bytes:

@@ -233,6 +233,18 @@ class DiskSource:
     def batches(self, tree: int, min_key: Key, max_key: Key) -> Iterator[ItemBatch]:
         return self._trees.batches(self._root(tree), min_key.key, max_key.key)
 
+    def blocks_from(self, root: RootItem, key: Key) -> float:
+        """Return about how many blocks of a tree there are from a key on.
+
+        Args:
+            root: Root of the tree, which may be one that is being removed, up to that key.
+            key: The key.
+
+        Raises:
+            CorruptError: A tree block is damaged.
+        """
+        return self._trees.blocks_from(_pointer(root), key.key)
+
     def fs_info(self) -> ioctl.FsInfo:
         superblock = self.superblock
         devids = [device.devid for device in self.device_items()]
@@ -324,13 +336,7 @@ class DiskSource:
             # The kernel does not let deleted subvolumes be searched either.
             if root is None or root.refs == 0:
                 raise TreeNotFoundError(f"there is no tree {tree} in this filesystem")
-            if root.level >= constants.MAX_LEVEL or root.bytenr >= constants.MAX_ADDRESS:
-                raise CorruptError(
-                    f"item {root.key}",
-                    expected="a root block at an address below 2**63, of a level below 8",
-                    found=f"address {root.bytenr}, level {root.level}",
-                )
-            self._roots[tree] = Pointer(root.bytenr, root.generation, root.level)
+            self._roots[tree] = _pointer(root)
         return self._roots[tree]
 
     def _root_item(self, tree: int) -> RootItem | None:
@@ -390,6 +396,21 @@ class DiskSource:
         return min(max(used, least), _MAX_GLOBAL_RESERVE)
 
 
+def _pointer(root: RootItem) -> Pointer:
+    """Return where the root of a tree is.
+
+    Raises:
+        CorruptError: It cannot be there.
+    """
+    if root.level >= constants.MAX_LEVEL or root.bytenr >= constants.MAX_ADDRESS:
+        raise CorruptError(
+            f"item {root.key}",
+            expected="a root block at an address below 2**63, of a level below 8",
+            found=f"address {root.bytenr}, level {root.level}",
+        )
+    return Pointer(root.bytenr, root.generation, root.level)
+
+
 # BTRFS_UNLINK_METADATA_UNITS and the limit in fs/btrfs/block-rsv.c.
 _UNLINK_METADATA_UNITS = 6
 _MAX_GLOBAL_RESERVE = 512 << 20
@@ -401,24 +422,8 @@ _TYPES = (
     constants.BLOCK_GROUP_METADATA,
     constants.BLOCK_GROUP_DATA | constants.BLOCK_GROUP_METADATA,
 )
-_PROFILES = (
-    constants.BLOCK_GROUP_RAID10,
-    constants.BLOCK_GROUP_RAID1,
-    constants.BLOCK_GROUP_DUP,
-    constants.BLOCK_GROUP_RAID0,
-    constants.BLOCK_GROUP_SINGLE,
-    constants.BLOCK_GROUP_RAID5,
-    constants.BLOCK_GROUP_RAID6,
-    constants.BLOCK_GROUP_RAID1C3,
-    constants.BLOCK_GROUP_RAID1C4,
-)
 
 
-def _order(flags: int) -> tuple[int, int, int]:
+def _order(flags: int) -> tuple[int, int]:
     block_type = flags & constants.BLOCK_GROUP_TYPE_MASK
-    profile = flags & constants.BLOCK_GROUP_PROFILE_MASK
-    return (
-        _TYPES.index(block_type) if block_type in _TYPES else len(_TYPES),
-        _PROFILES.index(profile) if profile in _PROFILES else len(_PROFILES),
-        flags,
-    )
+    return _TYPES.index(block_type) if block_type in _TYPES else len(_TYPES), flags

@@ -19,6 +19,9 @@ __all__ = ["TreeReader"]
 # A look-up needs a path from the root to a leaf. A parsed block takes some 100 KiB.
 _CACHED_BLOCKS = 16
 
+# So many of the children of a node tell how large the others are.
+_SAMPLES = 8
+
 
 class TreeReader:
     """Reads trees from a store of blocks.
@@ -33,6 +36,8 @@ class TreeReader:
         self._format = block_format
         # Blocks that have been checked: a look-up begins with the same few each time.
         self._cache: OrderedDict[Pointer, Leaf | Node] = OrderedDict()
+        # What is below some nodes, in blocks.
+        self._sizes: dict[Pointer, float] = {}
 
     def items(
         self, root: Pointer, min_key: int, max_key: int
@@ -59,14 +64,54 @@ class TreeReader:
         leaves = chain.from_iterable(self._leaves(root, min_key, max_key))
         return read_batches(leaves, self._store, self._format, min_key, max_key)
 
+    def blocks_from(self, root: Pointer, key: int) -> float:
+        """Return about how many blocks of a tree there are from a key on.
+
+        The path to the key is followed. How much there is behind it is estimated from some of the
+        blocks there. No block is read that only holds lower keys.
+
+        Raises:
+            CorruptError: A block has no copy that passes all checks.
+        """
+        if root.level == 0:
+            return 1.0
+        node = self._node(root)
+        at_key, *behind = node.children_between(key, root.max_key)
+        return 1 + self.blocks_from(at_key, key) + self._blocks_below(behind, node)
+
+    def _size(self, root: Pointer) -> float:
+        """Return about how many blocks there are from one downwards."""
+        if root.level == 0:
+            return 1.0
+        if root not in self._sizes:
+            node = self._node(root)
+            self._sizes[root] = 1 + self._blocks_below(node.children, node)
+        return self._sizes[root]
+
+    def _blocks_below(self, children: list[Pointer], node: Node) -> float:
+        """Return about how many blocks there are from the last few children of a node downwards."""
+        if not children:
+            return 0.0
+        # Where a tree has grown at its end, the last child is smaller than the others.
+        *others, last = children
+        if not others:
+            return self._size(last)
+        step = -(-len(node.children) // _SAMPLES)
+        # The same ones are asked for again for a higher key, and then are known.
+        sample = [child for child in node.children[::step] if child in others] or others
+        return len(others) * sum(map(self._size, sample)) / len(sample) + self._size(last)
+
+    def _node(self, pointer: Pointer) -> Node:
+        node = self._read(pointer)
+        assert isinstance(node, Node)
+        return node
+
     def _leaves(self, pointer: Pointer, min_key: int, max_key: int) -> Iterator[list[Pointer]]:
         """Yield the leaves that may hold keys between two keys, all below one node at a time."""
         if pointer.level == 0:
             yield [pointer]
             return
-        node = self._read(pointer)
-        assert isinstance(node, Node)
-        children = node.children_between(min_key, max_key)
+        children = self._node(pointer).children_between(min_key, max_key)
         if pointer.level == 1:
             yield children
             return
