@@ -25,7 +25,7 @@ def pretty_size(size: int, unit: str | None = None, binary: bool = True) -> str:
     Args:
         size: Bytes.
         unit: A letter of 'KMGTPE' for that unit, '' for the plain number, None for the largest
-            unit that the size reaches.
+            unit that the size reaches in binary, so that both kinds of units have the same letter.
         binary: Units of 1024 instead of 1000.
     """
     if unit == "":
@@ -33,7 +33,7 @@ def pretty_size(size: int, unit: str | None = None, binary: bool = True) -> str:
     base = 1024 if binary else 1000
     if unit is None:
         power = 0
-        while abs(size) >= base ** (power + 1) and power < len(pretty_size_units) - 1:
+        while abs(size) >= 1024 ** (power + 1) and power < len(pretty_size_units) - 1:
             power += 1
         symbol = pretty_size_units[power] if power else ""
     else:
@@ -93,22 +93,27 @@ def block_group_profile_str(flags: int) -> str:
     )
 
 
+_SPACE_TYPES = {
+    constants.BLOCK_GROUP_DATA: "Data",
+    constants.BLOCK_GROUP_SYSTEM: "System",
+    constants.BLOCK_GROUP_METADATA: "Metadata",
+    constants.BLOCK_GROUP_DATA | constants.BLOCK_GROUP_METADATA: "Data+Metadata",
+    constants.SPACE_INFO_GLOBAL_RSV: "GlobalReserve",
+}
+
+
 def space_type_description(flags: int) -> str:
     """Return the type of a space as btrfs-progs writes it: 'Data', 'Data+Metadata'."""
-    if flags & constants.SPACE_INFO_GLOBAL_RSV:
-        return "GlobalReserve"
-    names = {
-        constants.BLOCK_GROUP_DATA: "Data",
-        constants.BLOCK_GROUP_SYSTEM: "System",
-        constants.BLOCK_GROUP_METADATA: "Metadata",
-    }
-    return "+".join(name for bit, name in names.items() if flags & bit) or "unknown"
+    type_ = flags & (constants.BLOCK_GROUP_TYPE_MASK | constants.SPACE_INFO_GLOBAL_RSV)
+    return _SPACE_TYPES.get(type_, "unknown")
 
 
 def space_profile_description(flags: int) -> str:
     """Return the profile of a space as btrfs-progs writes it: 'RAID1', or 'single'."""
     profile = flags & constants.BLOCK_GROUP_PROFILE_MASK
-    return block_group_profile_str(profile) if profile else "single"
+    if not profile:
+        return "single"
+    return constants.BLOCK_GROUP_PROFILE_NAMES.get(profile, "unknown")
 
 
 def space_flags_description(flags: int) -> str:

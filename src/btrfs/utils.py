@@ -161,7 +161,10 @@ def pretty_print(obj: Any) -> None:
 
 
 def str_print(obj: Any) -> None:
-    """Write ``str()`` of an object to standard output, and below it of the objects inside it."""
+    """Write ``str()`` of an object to standard output, and below it of the objects inside it.
+
+    Of lists and the like, each element is written; what is no object of this library is left out.
+    """
     for line in str_lines(obj):
         print(line)
 
@@ -177,7 +180,7 @@ def pretty_lines(obj: Any) -> Iterator[str]:
     elif isinstance(obj, Key):
         yield f"<{Struct._public_module}.{type(obj).__name__}>"
         yield str(obj)
-    elif isinstance(obj, Mapping):
+    elif isinstance(obj, Mapping) and obj:
         for key, value in obj.items():
             yield f"{key}:"
             yield from _indented(pretty_lines(value))
@@ -209,9 +212,8 @@ def str_lines(obj: Any) -> Iterator[str]:
     if isinstance(obj, list | Iterator):
         for element in obj:
             yield from str_lines(element)
-        return
-    yield str(obj)
-    if isinstance(obj, Struct):
+    elif isinstance(obj, Struct):
+        yield str(obj)
         for name in _names_of_structs(type(obj)):
             value = getattr(obj, name, None)
             inside = value[0] if isinstance(value, list) and value else value
@@ -219,6 +221,8 @@ def str_lines(obj: Any) -> Iterator[str]:
                 yield from _indented(str_lines(value))
         if isinstance(obj, ItemList):
             yield from _indented(str_lines(obj.elements))
+    elif isinstance(obj, tuple) and type(obj).__module__.startswith("btrfs."):
+        yield str(obj)
 
 
 @functools.cache

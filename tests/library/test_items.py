@@ -1,13 +1,10 @@
-"""Items as objects: text and attributes, beside those of python-btrfs for the same bytes."""
+"""Items as objects; test_differential compares them with those of python-btrfs."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,90 +13,9 @@ import btrfs
 from btrfs import FileSystem
 from btrfs.ctree import ItemData, Key, SearchHeader, classify
 from btrfs.layout import Struct
-from btrfs.utils import pretty_lines, str_lines
+from btrfs.utils import pretty_lines
 from tests import support
 from tests.library.reading import trees
-
-# What python-btrfs says of each item of a filesystem. Where it has no class, or an item makes it
-# fail, it says nothing, and there is nothing to compare.
-ORACLE = """
-import contextlib, io
-import btrfs
-
-def printed(function, item):
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        function(item)
-    return text.getvalue().splitlines()
-
-def attributes(item):
-    found = {}
-    for name in dir(item):
-        value = None if name.startswith("_") else getattr(item, name)
-        if isinstance(value, (int, bytes, memoryview, str)) or type(value).__name__ == "UUID":
-            found[name] = value
-    return found
-
-answer = []
-with btrfs.FileSystem(args[0]) as fs:
-    for tree in map(int, args[1].split()):
-        for header, data in btrfs.ioctl.search_v2(fs.fd, tree):
-            try:
-                item = btrfs.ctree.classify(header, data)
-            except TypeError:
-                continue
-            name = type(item).__name__
-            if name in ("NotImplementedItem", "UnknownItem"):
-                continue
-            answer.append([
-                list(header), bytes(data), name, str(item),
-                printed(btrfs.utils.pretty_print, item), printed(btrfs.utils.str_print, item),
-                attributes(item),
-            ])
-"""
-
-# Where we differ on purpose.
-CLASS_NAMES = {
-    # Its class for lists of extended attributes exists, but is not used for them.
-    ("XAttrItemList", "DirItemList"),
-}
-
-
-@pytest.fixture(scope="module")
-def oracle_items(mounted: support.LoopFilesystem) -> list[list[Any]]:
-    with FileSystem(mounted.mountpoint) as fs:
-        numbers = " ".join(map(str, trees(fs)))
-    answer: list[list[Any]] = support.oracle.ask(ORACLE, mounted.mountpoint, numbers)
-    return answer
-
-
-def objects(oracle_items: list[list[Any]]) -> Iterator[tuple[ItemData, list[Any]]]:
-    for header, data, *said in oracle_items:
-        yield classify(SearchHeader(*header), bytes.fromhex(data)), said
-
-
-def test_same_text_as_python_btrfs(oracle_items: list[list[Any]]) -> None:
-    seen = set()
-    for item, (name, text, pretty, printed, _) in objects(oracle_items):
-        ours = type(item).__name__
-        assert ours == name or (ours, name) in CLASS_NAMES
-        assert str(item) == text
-        # Names may have line ends in them.
-        assert "\n".join(pretty_lines(item)).replace(ours, name).splitlines() == pretty
-        assert "\n".join(str_lines(item)).splitlines() == printed
-        seen.add(ours)
-    assert len(seen) >= 17
-
-
-def test_same_attributes_as_python_btrfs(oracle_items: list[list[Any]]) -> None:
-    for item, (*_, attributes) in objects(oracle_items):
-        for name, value in attributes.items():
-            ours = getattr(item, name)
-            if isinstance(ours, bytes):
-                ours = ours.hex()
-            elif isinstance(ours, uuid.UUID):
-                ours = str(ours)
-            assert ours == value, (str(item.key), name)
 
 
 def test_every_item_is_known(mounted: support.LoopFilesystem) -> None:

@@ -16,8 +16,9 @@ def test_size_is_within_its_rounding(size: int, binary: bool) -> None:
     base = 1024 if binary else 1000
     power = utils.pretty_size_units.index(unit[0]) if unit != "B" else 0
     assert abs(number * base**power - size) <= 0.0051 * base**power
-    # The unit is chosen before rounding, as in python-btrfs: 1024.00MiB, less than 1 GiB.
-    assert number <= base or power == len(utils.pretty_size_units) - 1
+    # The unit is chosen before rounding, as in python-btrfs: 1024.00MiB, less than 1 GiB; and by
+    # powers of 1024 even if it is a decimal one.
+    assert number <= 1024 * (1024 / base) ** power or power == len(utils.pretty_size_units) - 1
 
 
 @pytest.mark.parametrize(

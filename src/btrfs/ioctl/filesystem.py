@@ -7,8 +7,10 @@ from typing import Annotated, NamedTuple
 
 from btrfs.constants import (
     BLOCK_GROUP_PROFILE_MASK,
+    BLOCK_GROUP_TYPE_MASK,
     FEATURE_COMPAT_RO_NAMES,
     FEATURE_INCOMPAT_NAMES,
+    SPACE_INFO_GLOBAL_RSV,
 )
 from btrfs.ioctl.numbers import NONE, READ, WRITE, ioc
 from btrfs.ioctl.volume_args import name_field
@@ -206,7 +208,7 @@ class SpaceInfo(Struct, line="{flags_str}: total={total_bytes_str}, used={used_b
     @property
     def type(self) -> int:
         """The type without the profile."""
-        return self.flags & ~BLOCK_GROUP_PROFILE_MASK
+        return self.flags & (BLOCK_GROUP_TYPE_MASK | SPACE_INFO_GLOBAL_RSV)
 
     @property
     def type_str(self) -> str:

@@ -196,7 +196,7 @@ class InodeExtref(
 class InodeExtrefList(
     ItemList[InodeExtref],
     type=constants.INODE_EXTREF_KEY,
-    line="inode extref list objectid {objectid} extref_hash {extref_hash}",
+    line="inode extref list objectid {objectid} hash {extref_hash}",
 ):
     """Names of an inode whose hash is the same: a list of :class:`InodeExtref`.
 
