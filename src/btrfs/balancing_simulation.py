@@ -156,7 +156,8 @@ class Simulation:
         old = self.groups[vaddr]
         type_ = old.flags & BLOCK_GROUP_TYPE_MASK
         same = [g for g in self.groups.values() if g.flags & BLOCK_GROUP_TYPE_MASK == type_]
-        target = max(same, key=lambda group: group.vaddr).flags
+        present = (group.flags for group in same)
+        target = allocator.target_of(type_, present, len(self._allocator.devices))
         others = [g for g in same if g is not old and allocator.usable_for(g.flags, target)]
         # If there is nothing in any of them, the kernel makes a new one first, so that the profile
         # is not forgotten (btrfs_may_alloc_data_chunk()).
