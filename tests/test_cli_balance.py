@@ -21,7 +21,8 @@ from btrfs.ioctl import BalanceError
 from btrfs_atlas import cli
 from tests import support
 from tests.lab import block_groups
-from tests.test_cli_heatmap import SAMPLE, assert_one_line, run_in_terminal
+from tests.support import programs
+from tests.support.programs import SAMPLE
 
 PROGRAM = (sys.executable, "-m", "btrfs_atlas", "balance")
 ORIGINAL = "/usr/bin/btrfs-balance-least-used"
@@ -50,16 +51,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[support.LoopFile
         yield made
 
 
-def run(*words: str | Path, program: tuple[str, ...] = PROGRAM) -> tuple[int, str, str]:
-    """Run the program to its end; return its exit code and both its outputs."""
-    # The original runs on the system's own Python, which must not find our packages.
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
-    }
-    done = subprocess.run(
-        [*program, *words], capture_output=True, text=True, check=False, env=environment
-    )
-    return done.returncode, done.stdout, done.stderr
+def run(*words: str | Path) -> tuple[int, str, str]:
+    return programs.run_program(*PROGRAM, *words)
 
 
 def assert_no_balance(made: support.LoopFilesystem) -> None:
@@ -86,7 +79,7 @@ def test_says_what_the_original_says(
 ) -> None:
     support.require_programs(ORIGINAL)
     with filled(tmp_path / "theirs", *keep) as made:
-        code, theirs, _ = run(*words, made.mountpoint, program=(ORIGINAL,))
+        code, theirs, _ = programs.run_program(ORIGINAL, *words, made.mountpoint)
         assert code == 0
     with filled(tmp_path / "ours", *keep) as made:
         code, ours, told = run(*words, made.mountpoint)
@@ -274,7 +267,7 @@ def test_a_terminal_shows_progress(
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
-    code, told = run_in_terminal(*PROGRAM, str(scattered.mountpoint))
+    code, told = programs.run_in_terminal(*PROGRAM, str(scattered.mountpoint))
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", told)
     assert code == 0
     assert re.search(r"balancing .* \d+%", plain)
@@ -289,10 +282,10 @@ def test_a_terminal_shows_progress(
 
 def refused(*words: str | Path, program: tuple[str, ...] = PROGRAM) -> str:
     """Run the program, which must refuse; return what it says."""
-    code, told, complaint = run(*words, program=program)
+    code, told, complaint = programs.run_program(*program, *words)
     assert code == 1
     assert "Balance" not in told
-    return assert_one_line(complaint)
+    return programs.assert_one_line(complaint)
 
 
 def test_refuses_options_out_of_range(small: support.LoopFilesystem) -> None:

@@ -14,8 +14,7 @@ import pytest
 from btrfs_atlas import cli
 from tests import support
 from tests.library.test_fs_usage import Case, allocate, filesystem
-from tests.test_cli_heatmap import assert_one_line, run_in_terminal
-from tests.test_cli_usage import run
+from tests.support import programs
 
 PROGRAM = (sys.executable, "-m", "btrfs_atlas", "calculate")
 ORIGINAL = "/usr/bin/btrfs-space-calculator"
@@ -60,9 +59,9 @@ def without_numbers(told: str) -> str:
 )
 def test_says_what_the_original_says(words: str) -> None:
     support.require_programs(ORIGINAL)
-    code, theirs, _ = run(*words.split(), program=(ORIGINAL,))
+    code, theirs, _ = programs.run_program(ORIGINAL, *words.split())
     assert code == 0
-    code, ours, told = run(*words.split(), program=PROGRAM)
+    code, ours, told = programs.run_program(*PROGRAM, *words.split())
     assert (code, told) == (0, "")
     assert without_numbers(ours) == without_numbers(theirs)
     given, _, ours = ours.partition("Estimated")
@@ -121,13 +120,15 @@ def test_a_hundred_devices_in_a_second(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_tables_on_a_terminal() -> None:
-    code, told = run_in_terminal(*PROGRAM, "-m", "raid1", "-d", "raid1", "1TiB", "1TiB", "5TiB")
+    code, told = programs.run_in_terminal(
+        *PROGRAM, "-m", "raid1", "-d", "raid1", "1TiB", "1TiB", "5TiB"
+    )
     assert code == 0
     assert "of data can be written (data RAID1, metadata RAID1" in told
     assert "3.00TiB" in told
     assert "unusable" in told
     assert "\x1b[" in told
-    _, mixed = run_in_terminal(*PROGRAM, "-M", "-m", "dup", "-d", "dup", "10GiB")
+    _, mixed = programs.run_in_terminal(*PROGRAM, "-M", "-m", "dup", "-d", "dup", "10GiB")
     assert "data and metadata DUP, mixed" in mixed
 
 
@@ -148,6 +149,6 @@ def test_tables_on_a_terminal() -> None:
     ],
 )
 def test_bad_options(words: str, complaint: str) -> None:
-    code, told, complained = run(*words.split(), program=PROGRAM)
+    code, told, complained = programs.run_program(*PROGRAM, *words.split())
     assert (code, told) == (1, "")
-    assert complaint in assert_one_line(complained)
+    assert complaint in programs.assert_one_line(complained)

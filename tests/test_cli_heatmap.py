@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -20,10 +18,10 @@ import heatmap
 from btrfs_atlas import cli
 from heatmap import curves, grid, picture
 from tests import support
+from tests.support import programs
+from tests.support.programs import SAMPLE
 
 PROGRAM = (sys.executable, "-m", "btrfs_atlas", "heatmap")
-
-SAMPLE = Path(cli.__file__).parent / "data" / "sample.btrfs-image"
 
 
 @pytest.fixture(autouse=True)
@@ -38,24 +36,16 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def assert_fails(capsys: pytest.CaptureFixture[str], folder: Path, *words: str | Path) -> str:
     """Run the program, which must fail as it should; return what it says."""
     before = sorted(folder.iterdir())
-    code = run_here(*words)
+    code = draw(*words)
     told = capsys.readouterr()
     assert code == 1
     assert sorted(folder.iterdir()) == before, "no file is written"
-    return assert_one_line(told.err)
+    return programs.assert_one_line(told.err)
 
 
-def assert_one_line(told: str) -> str:
-    assert re.fullmatch(r"Error: [^\n]+ Hint: [^\n]+\n", told)
-    return told
-
-
-def run_here(*words: str | Path) -> int | str | None:
+def draw(*words: str | Path) -> int | str | None:
     """Run the program in this process; return its exit code."""
-    try:
-        return cli.heatmap([str(word) for word in words])
-    except SystemExit as ended:
-        return ended.code
+    return programs.run_here(cli.heatmap, *words)
 
 
 def image_of(path: Path) -> np.ndarray:
@@ -64,7 +54,7 @@ def image_of(path: Path) -> np.ndarray:
 
 
 def test_sample(in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_here(SAMPLE) == 0
+    assert draw(SAMPLE) == 0
     scope, grid_line, file_line = capsys.readouterr().out.splitlines()
     assert scope == "scope device 1"
     assert grid_line.startswith("grid order ")
@@ -88,7 +78,7 @@ def test_sample(in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_file_names(in_an_empty_folder: Path, words: list[str], name: str) -> None:
     target = in_an_empty_folder / "folder"
     target.mkdir()
-    assert run_here(*words, "-q", "-o", target, SAMPLE) == 0
+    assert draw(*words, "-q", "-o", target, SAMPLE) == 0
     assert [bool(re.fullmatch(name, path.name)) for path in target.iterdir()] == [True]
 
 
@@ -96,7 +86,7 @@ def test_block_group(in_an_empty_folder: Path) -> None:
     with btrfs.FileSystem(SAMPLE) as fs:
         group = next(iter(fs.block_groups()))
         expected = heatmap.walk_extents(fs, [group], verbose=-1, size=8).pixels
-    assert run_here("--blockgroup", str(group.vaddr), "--size", "8", SAMPLE) == 0
+    assert draw("--blockgroup", str(group.vaddr), "--size", "8", SAMPLE) == 0
     (written,) = in_an_empty_folder.iterdir()
     assert re.fullmatch(rf"fsid_[0-9a-f-]+_blockgroup_{group.vaddr}_at_\d+\.png", written.name)
     pixels = image_of(written)
@@ -104,29 +94,29 @@ def test_block_group(in_an_empty_folder: Path) -> None:
 
 
 def test_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_here("-q", "-o", "x.png", SAMPLE) == 0
+    assert draw("-q", "-o", "x.png", SAMPLE) == 0
     told = capsys.readouterr()
     assert told.out == told.err == ""
 
 
 @pytest.mark.parametrize("suffix", picture.FORMATS)
 def test_output_by_suffix(suffix: str, in_an_empty_folder: Path) -> None:
-    assert run_here("-o", f"x{suffix}", "--size", "6", "--legend", SAMPLE) == 0
+    assert draw("-o", f"x{suffix}", "--size", "6", "--legend", SAMPLE) == 0
     with Image.open(in_an_empty_folder / f"x{suffix}") as image:
         assert image.format == picture.FORMATS[suffix]
 
 
 def test_standard_output_has_the_image_and_nothing_else(tmp_path: Path) -> None:
     done = subprocess.run([*PROGRAM, "-vvv", "-o", "-", SAMPLE], capture_output=True, check=True)
-    assert run_here("-q", "-o", tmp_path / "x.png", SAMPLE) == 0
+    assert draw("-q", "-o", tmp_path / "x.png", SAMPLE) == 0
     (tmp_path / "stdout.png").write_bytes(done.stdout)
     assert np.array_equal(image_of(tmp_path / "stdout.png"), image_of(tmp_path / "x.png"))
     assert done.stderr == b""
 
 
 def test_legend_is_below_the_picture(in_an_empty_folder: Path) -> None:
-    assert run_here("-q", "-o", "bare.png", SAMPLE) == 0
-    assert run_here("-q", "-o", "legend.png", "--legend", SAMPLE) == 0
+    assert draw("-q", "-o", "bare.png", SAMPLE) == 0
+    assert draw("-q", "-o", "legend.png", "--legend", SAMPLE) == 0
     bare = image_of(in_an_empty_folder / "bare.png")
     with_legend = image_of(in_an_empty_folder / "legend.png")
     assert len(with_legend) > len(bare)
@@ -137,14 +127,14 @@ def test_show(
     in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    assert run_here("--show", "--legend", SAMPLE) == 0
+    assert draw("--show", "--legend", SAMPLE) == 0
     lines = capsys.readouterr().out.splitlines()
     drawn = [line for line in lines if "▀" in line]
     assert {line.count("▀") for line in drawn} <= {32, 40}
     assert len(drawn) in (16, 20)
     assert any("metadata" in line for line in lines)
     assert not list(in_an_empty_folder.iterdir())
-    assert run_here("--show", "-o", "x.png", SAMPLE) == 0
+    assert draw("--show", "-o", "x.png", SAMPLE) == 0
     assert (in_an_empty_folder / "x.png").is_file()
 
 
@@ -253,7 +243,7 @@ def test_an_output_that_cannot_be_written(in_an_empty_folder: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert "Permission denied" in assert_one_line(done.stderr)
+    assert "Permission denied" in programs.assert_one_line(done.stderr)
     assert old.read_bytes() == b"old"
     assert list(in_an_empty_folder.iterdir()) == [old]
 
@@ -293,7 +283,7 @@ def test_show_needs_characters(in_an_empty_folder: Path) -> None:
         env={**os.environ, "PYTHONIOENCODING": "latin-1"},
     )
     assert done.returncode == 1
-    assert "its encoding is" in assert_one_line(done.stderr)
+    assert "its encoding is" in programs.assert_one_line(done.stderr)
 
 
 def test_a_label_does_not_reach_the_terminal_as_it_is(tmp_path: Path) -> None:
@@ -319,7 +309,7 @@ def test_an_ordinary_user_on_a_mounted_filesystem(
         check=False,
     )
     assert done.returncode == 1
-    assert "root rights" in assert_one_line(done.stderr)
+    assert "root rights" in programs.assert_one_line(done.stderr)
     assert str(mounted.mountpoint) in done.stderr
     assert not list(in_an_empty_folder.iterdir())
 
@@ -329,20 +319,25 @@ def test_several_targets(in_an_empty_folder: Path, tmp_path: Path) -> None:
         tmp_path, devices=2, size="300M", data="raid1", metadata="raid1"
     ) as made:
         made.unmount()
-        assert run_here("-q", *made.images) == 0
+        assert draw("-q", *made.images) == 0
         assert len(list(in_an_empty_folder.iterdir())) == 1, "members of one filesystem"
         target = in_an_empty_folder / "folder"
         target.mkdir()
-        assert run_here("-q", "-o", target, made.images[0], SAMPLE, made.images[1]) == 0
+        assert (
+            programs.run_here(
+                cli.heatmap, "-q", "-o", target, made.images[0], SAMPLE, made.images[1]
+            )
+            == 0
+        )
         assert len(list(target.iterdir())) == 2
-        assert run_here("-q", "-o", "x.png", made.images[0], SAMPLE) == 1
+        assert draw("-q", "-o", "x.png", made.images[0], SAMPLE) == 1
         assert not (in_an_empty_folder / "x.png").exists()
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_here("--version") == 0
+    assert draw("--version") == 0
     assert re.fullmatch(r"btrfs-heatmap \d+\.\d+\.\d+\n", capsys.readouterr().out)
-    assert run_here("--help") == 0
+    assert draw("--help") == 0
     told = capsys.readouterr().out
     assert f"1 to {grid.MAX_ORDER}" in told
     for curve in curves.CURVES:
@@ -393,25 +388,9 @@ def test_interrupted(in_an_empty_folder: Path) -> None:
 
 
 def test_a_terminal_gets_no_image() -> None:
-    code, told = run_in_terminal(*PROGRAM, "-o", "-", str(SAMPLE))
+    code, told = programs.run_in_terminal(*PROGRAM, "-o", "-", str(SAMPLE))
     assert code == 1
     assert "a terminal cannot show" in told
-
-
-def run_in_terminal(*argv: str) -> tuple[int, str]:
-    """Run a program whose output is a terminal; return its exit code and its output."""
-    master, slave = pty.openpty()
-    with subprocess.Popen(argv, stdout=slave, stderr=slave, stdin=slave) as running:
-        os.close(slave)
-        told = b""
-        while running.poll() is None or select.select([master], [], [], 0)[0]:
-            if select.select([master], [], [], 0.1)[0]:
-                try:
-                    told += os.read(master, 65536)
-                except OSError:  # the other end is closed
-                    break
-    os.close(master)
-    return running.returncode, told.decode()
 
 
 def test_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,7 +403,7 @@ def test_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         "        time.sleep(0.05)\n"
     )
     monkeypatch.setenv("TERM", "xterm")
-    code, told = run_in_terminal(sys.executable, "-c", slow)
+    code, told = programs.run_in_terminal(sys.executable, "-c", slow)
     assert code == 0
     assert "drawing" in told
     done = subprocess.run([sys.executable, "-c", slow], capture_output=True, check=True)

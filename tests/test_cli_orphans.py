@@ -19,11 +19,10 @@ from btrfs.ctree import RootItem
 from btrfs_atlas import cli
 from tests import support
 from tests.lab.commands import Argument
-from tests.support import removal
+from tests.support import programs, removal
+from tests.support.programs import SAMPLE
 
 PROGRAM = (sys.executable, "-m", "btrfs_atlas", "orphans")
-
-SAMPLE = Path(cli.__file__).parent / "data" / "sample.btrfs-image"
 
 LINES = re.compile(
     r"\d+ orphans left to clean"
@@ -157,14 +156,9 @@ def test_nobody_reads_it(stopped: Stopped) -> None:
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[str, str]:
     """Run the program, which must fail as it should; return what it prints and what it says."""
-    try:
-        code: int | str | None = cli.orphans([str(word) for word in words])
-    except SystemExit as ended:
-        code = ended.code
+    assert programs.run_here(cli.orphans, *words) == 1
     printed = capsys.readouterr()
-    assert code == 1
-    assert re.fullmatch(r"Error: [^\n]+ Hint: [^\n]+\n", printed.err)
-    return printed.out, printed.err
+    return printed.out, programs.assert_one_line(printed.err)
 
 
 @pytest.mark.parametrize(

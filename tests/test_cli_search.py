@@ -18,10 +18,10 @@ import pytest
 import btrfs
 from btrfs_atlas import cli
 from tests import support
+from tests.support import programs
+from tests.support.programs import SAMPLE
 
 PROGRAM = (sys.executable, "-m", "btrfs_atlas", "search")
-
-SAMPLE = Path(cli.__file__).parent / "data" / "sample.btrfs-image"
 
 FORMATS = ("keys", "short", "long")
 
@@ -54,15 +54,10 @@ def told(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
     """Run the program, which must fail as it should; return what it says."""
-    try:
-        code: int | str | None = cli.search([str(word) for word in words])
-    except SystemExit as ended:
-        code = ended.code
+    assert programs.run_here(cli.search, *words) == 1
     printed = capsys.readouterr()
-    assert code == 1
     assert printed.out == ""
-    assert re.fullmatch(r"Error: [^\n]+ Hint: [^\n]+\n", printed.err)
-    return printed.err
+    return programs.assert_one_line(printed.err)
 
 
 def searches(fs: support.LoopFilesystem) -> list[list[str]]:

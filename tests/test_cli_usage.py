@@ -19,7 +19,8 @@ import btrfs
 from btrfs import advice
 from tests import support
 from tests.lab import block_groups
-from tests.test_cli_heatmap import SAMPLE, assert_one_line, run_in_terminal
+from tests.support import programs
+from tests.support.programs import SAMPLE
 
 PROGRAM = (sys.executable, "-m", "btrfs_atlas", "usage")
 ORIGINAL = "/usr/bin/btrfs-usage-report"
@@ -40,16 +41,8 @@ ESTIMATES = (
 """The lines that differ from those of the original, and why."""
 
 
-def run(*words: str | Path, program: tuple[str, ...] = PROGRAM) -> tuple[int, str, str]:
-    """Run the program to its end; return its exit code and both its outputs."""
-    # The original runs on the system's own Python, which must not find our packages.
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
-    }
-    done = subprocess.run(
-        [*program, *words], capture_output=True, text=True, check=False, env=environment
-    )
-    return done.returncode, done.stdout, done.stderr
+def run(*words: str | Path) -> tuple[int, str, str]:
+    return programs.run_program(*PROGRAM, *words)
 
 
 def without_estimates(told: str) -> str:
@@ -80,7 +73,7 @@ def test_says_what_the_original_says(
 ) -> None:
     support.require_programs(ORIGINAL)
     with filesystem(tmp_path, data, metadata, devices) as made:
-        code, theirs, _ = run(made.mountpoint, program=(ORIGINAL,))
+        code, theirs, _ = programs.run_program(ORIGINAL, made.mountpoint)
         assert code == 0
         code, ours, told = run(made.mountpoint)
         assert (code, told) == (0, "")
@@ -88,7 +81,7 @@ def test_says_what_the_original_says(
         # With two profiles of data, and a device that is empty.
         made.btrfs("device", "add", "-f", made.add_image("2G"), made.mountpoint)
         made.btrfs("balance", "start", "-dconvert=raid1,limit=1", made.mountpoint)
-        _, theirs, _ = run(made.mountpoint, program=(ORIGINAL,))
+        _, theirs, _ = programs.run_program(ORIGINAL, made.mountpoint)
         _, ours, _ = run(made.mountpoint)
         assert without_estimates(ours) == without_estimates(theirs)
         made.unmount()
@@ -139,7 +132,7 @@ def test_json_has_everything() -> None:
 
 
 def test_tables_on_a_terminal() -> None:
-    code, told = run_in_terminal(*PROGRAM, str(SAMPLE))
+    code, told = programs.run_in_terminal(*PROGRAM, str(SAMPLE))
     assert code == 0
     with btrfs.FileSystem(SAMPLE) as fs:
         usage = fs.usage()
@@ -155,7 +148,7 @@ def test_bad_targets(tmp_path: Path) -> None:
     for target in (tmp_path / "missing", Path("/proc"), tmp_path / "nothing.img"):
         code, told, complaint = run(target, "--source=unmounted" if target.is_file() else "--json")
         assert (code, told) == (1, "")
-        assert_one_line(complaint)
+        programs.assert_one_line(complaint)
 
 
 # The warning.
@@ -213,7 +206,7 @@ def test_metadata_with_nowhere_to_grow(starved: support.LoopFilesystem) -> None:
 
     (warning,) = json.loads(run("--json", starved.mountpoint)[1])["warnings"]
     assert [group["vaddr"] for group in warning["balance"]] == vaddrs
-    _, on_terminal = run_in_terminal(*PROGRAM, os.fspath(starved.mountpoint))
+    _, on_terminal = programs.run_in_terminal(*PROGRAM, os.fspath(starved.mountpoint))
     assert "Warning: metadata is about to have nowhere to grow" in on_terminal
 
     # What it says to do helps.

@@ -121,15 +121,6 @@ finally:
 """
 
 
-def ask_ours(code: str, *args: str) -> Any:
-    """Run the code that the oracle gets with our library, through JSON as well."""
-    import json
-
-    scope: dict[str, Any] = {"args": args, "__name__": "__main__"}
-    exec(code, scope)
-    return json.loads(json.dumps(scope["answer"]))
-
-
 def dumps(value: object) -> str:
     import json
 
@@ -137,7 +128,7 @@ def dumps(value: object) -> str:
 
 
 def test_objects_are_like_python_btrfs() -> None:
-    ours = ask_ours(DESCRIBE, dumps(ARGUMENTS))
+    ours = support.oracle.ask_us(DESCRIBE, dumps(ARGUMENTS))
     for mine, theirs in zip(ours, support.oracle.ask(DESCRIBE, dumps(ARGUMENTS)), strict=True):
         assert mine == theirs
 
@@ -154,7 +145,7 @@ ERRORS = [
 
 def test_calls_are_like_python_btrfs() -> None:
     """The same bytes go to the kernel, and the same errors come of what it answers."""
-    ours = ask_ours(ASK_THE_KERNEL, dumps(ERRORS))
+    ours = support.oracle.ask_us(ASK_THE_KERNEL, dumps(ERRORS))
     for mine, theirs in zip(ours, support.oracle.ask(ASK_THE_KERNEL, dumps(ERRORS)), strict=True):
         assert mine == theirs
 
