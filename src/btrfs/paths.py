@@ -21,7 +21,7 @@ from btrfs.crc32c import name_hash
 from btrfs.errors import CorruptError, PathNotFoundError
 from btrfs.items.directory import DirItem, DirItemList
 from btrfs.items.inode import InodeExtrefList, InodeRefList
-from btrfs.items.root import RootBackref, RootRef
+from btrfs.items.root import RootBackref
 from btrfs.key import Key
 
 if TYPE_CHECKING:
@@ -88,9 +88,8 @@ def _behind(fs: FileSystem, place: Place, entry: DirItem) -> Place:
         return Place(place.tree, entry.location.objectid)
     subvolume = entry.location.objectid
     key = Key(place.tree, constants.ROOT_REF_KEY, subvolume)
-    for ref in fs.search(constants.ROOT_TREE_OBJECTID, key, key):
-        if isinstance(ref, RootRef) and (ref.dirid, ref.name) == (place.inum, entry.name):
-            return Place(subvolume, _TOP)
+    for _ in fs.search(constants.ROOT_TREE_OBJECTID, key, key):
+        return Place(subvolume, _TOP)
     # A snapshot has the entries of the subvolumes in its original, but not these themselves. The
     # kernel shows an empty directory there (fixup_tree_root_location() in fs/btrfs/inode.c).
     raise PathNotFoundError(

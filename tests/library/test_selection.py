@@ -58,6 +58,7 @@ ENTRY = DirItem._from_values(location=Key(257, 1, 0), type=2, name="ü.bak".enco
         ("flags == 'DATA|RAID1'", GROUP, True),
         ("16 in flags", GROUP, True),
         ("4 in flags", GROUP, False),
+        ("0 in flags", GROUP, False),
         ("RAID1 not in flags", GROUP, False),
         ("not RAID1 in flags", GROUP, False),
         ("used_pct < 5 or length > 5 and RAID1 in flags", GROUP, True),
