@@ -145,6 +145,10 @@ def test_order_and_selection(tmp_path: Path) -> None:
     with filled(tmp_path, [20, 15, 7, 10]) as fs:
         groups = balancing.candidates(fs, Selection())
         assert [group.vaddr for group in groups] == sorted(group.vaddr for group in groups)
+        by_use = [group.vaddr for group in sorted(groups, key=lambda group: group.used_pct)]
+        assert by_use != [group.vaddr for group in groups]
+        tried = [step.vaddr for step in balancing.estimate(fs, Selection()).steps]
+        assert tried[:2] == by_use[:2]
         by_chance = {
             tuple(step.vaddr for step in balancing.estimate(fs, Selection(order="random")).steps)
             for _ in range(20)
