@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import TYPE_CHECKING, Literal, NoReturn, Self, cast, get_args
 
 from btrfs import constants, free_space_tree
 from btrfs.constants import ULLONG_MAX
-from btrfs.errors import ItemNotFoundError, NotMountedError
-from btrfs.items.base import ItemData
+from btrfs.damage import Damage, DamageLog, LostKeys
+from btrfs.errors import BtrfsError, CorruptError, ItemNotFoundError, NotMountedError
+from btrfs.items.base import ItemData, SearchHeader, classify
 from btrfs.items.chunk import BlockGroupItem, Chunk
 from btrfs.items.device import DevExtent, DevItem
 from btrfs.items.extent import (
@@ -24,7 +25,9 @@ from btrfs.items.extent import (
 from btrfs.items.free_space import FreeSpaceBitmap, FreeSpaceExtent
 from btrfs.items.root import RootItem
 from btrfs.key import Key
+from btrfs.layout import Bytes
 from btrfs.source import lookup
+from btrfs.source.base import OnError, ReadOptions
 from btrfs.source.kernel import KernelSource
 from btrfs.source.mounts import mount_of_device
 
@@ -33,10 +36,11 @@ if TYPE_CHECKING:
     from btrfs.fs_usage import FsUsage
     from btrfs.ioctl import DevInfo, DevStats, FeatureFlags, FsInfo, SpaceInfo
     from btrfs.source.base import Source
+    from btrfs.source.disk.source import DiskSource
 
 __all__ = ["FileSystem", "Target"]
 
-Target = str | os.PathLike[str]
+Target = str | bytes | os.PathLike[str]
 SourceChoice = Literal["auto", "mounted", "unmounted"]
 
 _MIN_KEY = Key(0, 0, 0)
@@ -56,6 +60,13 @@ class FileSystem:
             * a list of devices or images: the filesystem that they make up. Members that are not
               in the list are looked for among block devices and beside the given images.
         source: 'mounted' or 'unmounted' to choose instead of 'auto'.
+        superblock: Of an unmounted filesystem, which copy of the superblock to go by, 0 to 2. If
+            none is chosen it is the newest that is valid.
+        backup_root: Which backup of the root tree to read, 0 to 3, instead of the current one: the
+            filesystem as it was some commits ago, as far as nothing has been written over it.
+        on_error: What to do about what cannot be read, be it that all copies of a tree block are
+            damaged or on missing devices: 'raise', or 'skip' to leave it out, see :attr:`lost`.
+        unknown_features: Read it also where it has features that are not known here.
 
     Attributes:
         path: What was opened: of a mounted block device, its mount point; of a list, the first.
@@ -64,8 +75,12 @@ class FileSystem:
         sectorsize: Bytes of the smallest extent of data.
         mounted: Whether the running kernel answers.
 
+    Devices may be missing, out of date or damaged: that is no error as long as what is asked for
+    can be read. :attr:`damage` and :attr:`notes` tell about it.
+
     Raises:
         NotBtrfsError: There is no btrfs.
+        UnsupportedFeatureError: It has features that are not known here.
         BtrfsError: It cannot be opened; subclasses say why.
         OSError: A file cannot be opened.
 
@@ -75,12 +90,19 @@ class FileSystem:
             print(fs.top_level().generation)
     """
 
-    def __init__(self, path: Target | Sequence[Target], *, source: SourceChoice = "auto") -> None:
-        targets = [path] if isinstance(path, str | os.PathLike) else list(path)
-        if not targets:
-            raise ValueError("nothing to open")
-        paths = [os.fspath(target) for target in targets]
-        self._source = _open_source(paths, source)
+    def __init__(
+        self,
+        path: Target | Sequence[Target],
+        *,
+        source: SourceChoice = "auto",
+        superblock: int | None = None,
+        backup_root: int | None = None,
+        on_error: OnError = "raise",
+        unknown_features: bool = False,
+    ) -> None:
+        options = ReadOptions(superblock, backup_root, on_error, unknown_features)
+        _check_options(options)
+        self._source = _open_source(_paths(path), source, options)
         self.mounted = self._source.mounted
         self.path = self._source.path
         try:
@@ -99,8 +121,9 @@ class FileSystem:
         self.close()
 
     def close(self) -> None:
-        """Close all files. The object is of no use any more."""
+        """Close all files. Whatever is asked afterwards raises BtrfsError."""
         self._source.close()
+        self._source = cast("Source", _Closed(self._source.log))
 
     @property
     def fd(self) -> int:
@@ -115,6 +138,31 @@ class FileSystem:
             f"{self.path} is not mounted, so there is no file descriptor to call the kernel with",
             hint="mount it, or use what needs no ioctl: search() and the look-ups",
         )
+
+    # What is wrong with it.
+
+    @property
+    def damage(self) -> list[Damage]:
+        """Bytes that did not pass a check so far, whether another copy served or not.
+
+        It grows while more is read. Of a mounted filesystem it is empty: the kernel tells what it
+        met in its log, and counts it in :meth:`dev_stats`.
+        """
+        return self._source.log.damage
+
+    @property
+    def lost(self) -> list[LostKeys]:
+        """Ranges of keys that were left out so far; always empty if errors are raised."""
+        return self._source.log.lost
+
+    @property
+    def notes(self) -> list[str]:
+        """What else there is to know, in words: a device is missing, there is a log tree ..."""
+        return self._source.log.notes
+
+    def damage_summary(self) -> str | None:
+        """Return all of that in one line; None if there is nothing to say."""
+        return self._source.log.summary()
 
     # The filesystem as a whole.
 
@@ -227,9 +275,22 @@ class FileSystem:
         if tree is None:
             tree = self._tree_of(cls)
         for batch in self.batches(tree, min_key, max_key):
-            columns = batch.columns(cls)
-            if len(columns["key_type"]):
-                yield columns
+            for columns in self._columns(batch, cls, tree):
+                if len(columns["key_type"]):
+                    yield columns
+
+    def _columns(self, batch: ItemBatch, cls: type[ItemData], tree: int) -> Iterator[Columns]:
+        """Yield the columns of a batch; if an item is damaged, those of the others, or raise."""
+        try:
+            yield batch.columns(cls)
+        except CorruptError as error:
+            if len(batch) == 1:
+                key = batch.key(0).key
+                self._source.lose(tree, key, key, error)
+                return
+            middle = len(batch) // 2
+            yield from self._columns(batch.select(slice(0, middle)), cls, tree)
+            yield from self._columns(batch.select(slice(middle, None)), cls, tree)
 
     def _tree_of(self, cls: type[ItemData]) -> int:
         if cls is BlockGroupItem:
@@ -315,22 +376,26 @@ class FileSystem:
         """
         min_key = Key(min_vaddr, 0, 0)
         max_key = Key(max_vaddr, 255, ULLONG_MAX)
-        found = self._source.search(constants.EXTENT_TREE_OBJECTID, min_key, max_key)
-        extent: ExtentItem | MetaDataItem | None = None
-        for header, data in found:
+
+        def make(header: SearchHeader, data: Bytes) -> ItemData | None:
             if header.type == constants.EXTENT_ITEM_KEY:
+                return ExtentItem(header, data, load_data_refs, load_metadata_refs)
+            if header.type == constants.METADATA_ITEM_KEY:
+                return MetaDataItem(header, data, load_metadata_refs)
+            return _REF_LISTS[header.type][1](header, data) if header.type in _REF_LISTS else None
+
+        tree = constants.EXTENT_TREE_OBJECTID
+        found = self._source.search(tree, min_key, max_key)
+        extent: ExtentItem | MetaDataItem | None = None
+        for item in lookup.made(self._source, tree, found, make):
+            if isinstance(item, ExtentItem | MetaDataItem):
                 if extent is not None:
                     yield extent
-                extent = ExtentItem(header, data, load_data_refs, load_metadata_refs)
-            elif header.type == constants.METADATA_ITEM_KEY:
-                if extent is not None:
-                    yield extent
-                extent = MetaDataItem(header, data, load_metadata_refs)
-            elif header.type in _REF_LISTS and extent is not None:
-                name, cls = _REF_LISTS[header.type]
-                refs = getattr(extent, name, None)
-                if refs is not None and header.objectid == extent.vaddr:
-                    refs.append(cls(header, data))
+                extent = item
+            elif item is not None and extent is not None:
+                refs = getattr(extent, _REF_LISTS[item.header.type][0], None)
+                if refs is not None and item.header.objectid == extent.vaddr:
+                    refs.append(item)
         if extent is not None:
             yield extent
 
@@ -381,6 +446,47 @@ class FileSystem:
             if isinstance(item, RootItem):
                 yield item
 
+    def search_root(
+        self, root: RootItem, min_key: Key | None = None, max_key: Key | None = None
+    ) -> Iterator[ItemData]:
+        """Yield items of the tree that a root item leads to, if it is not mounted.
+
+        For trees that :meth:`search` cannot name: those of :meth:`log_trees`, subvolumes that are
+        deleted but not yet cleaned up, and those that a balance is moving.
+
+        Raises:
+            BtrfsError: It is mounted.
+            CorruptError: A tree block or an item is damaged.
+        """
+        source = self._unmounted_source()
+        found = source.search_root(root, min_key or _MIN_KEY, max_key or _MAX_KEY)
+        return lookup.made(source, root.objectid, found, classify)
+
+    def log_trees(self) -> Iterator[RootItem]:
+        """Yield the roots of the log trees, one per subvolume: key.offset is its number.
+
+        They are there if the filesystem was not cleanly unmounted, and have what was synced after
+        the last commit (fs/btrfs/tree-log.c). Other look-ups do not see that.
+
+        Raises:
+            BtrfsError: It is mounted.
+        """
+        if not self._unmounted_source().superblock.log_root:
+            return
+        for item in self.search(constants.TREE_LOG_OBJECTID):
+            if isinstance(item, RootItem):
+                yield item
+
+    def _unmounted_source(self) -> DiskSource:
+        from btrfs.source.disk.source import DiskSource
+
+        if isinstance(self._source, DiskSource):
+            return self._source
+        raise BtrfsError(
+            f"{self.path} is mounted, and the kernel does not show such trees",
+            hint="unmount it, or read its devices with --source unmounted",
+        )
+
     def orphan_subvol_ids(self) -> list[int]:
         """Return the numbers of subvolumes that are deleted but not yet cleaned up."""
         objectid, key_type = constants.ORPHAN_OBJECTID, constants.ORPHAN_ITEM_KEY
@@ -399,20 +505,58 @@ _REF_LISTS = {
 }
 
 
-def _open_source(paths: list[str], choice: SourceChoice) -> Source:
+class _Closed:
+    """Stands in for the source of a filesystem that is closed."""
+
+    def __init__(self, log: DamageLog) -> None:
+        self.log = log
+
+    def close(self) -> None:
+        """Nothing is left to be closed."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise BtrfsError("the filesystem is closed", hint="open it again")
+
+
+def _paths(path: Target | Sequence[Target]) -> list[str]:
+    """Return the names of all files that are to be opened together."""
+    targets = [path] if isinstance(path, str | bytes | os.PathLike) else path
+    try:
+        paths = [os.fsdecode(target) for target in targets]
+    except TypeError:
+        raise TypeError(
+            f"path must be a str, bytes or os.PathLike object, or a list of them, not {path!r}"
+        ) from None
+    if not paths:
+        raise ValueError("nothing to open")
+    return paths
+
+
+def _check_options(options: ReadOptions) -> None:
+    if options.on_error not in get_args(OnError):
+        raise ValueError(f"on_error is {options.on_error!r}, but must be 'raise' or 'skip'")
+    if options.superblock not in (None, 0, 1, 2):
+        raise ValueError(f"superblock is {options.superblock!r}, but must be 0, 1 or 2")
+    if options.backup_root not in (None, 0, 1, 2, 3):
+        raise ValueError(f"backup_root is {options.backup_root!r}, but must be 0, 1, 2 or 3")
+
+
+def _open_source(paths: list[str], choice: SourceChoice, options: ReadOptions) -> Source:
     """Open what the paths stand for; see FileSystem."""
     if choice == "auto":
         mount = _mount_of(paths)
-        if mount is not None:
-            return KernelSource(mount)
-        if len(paths) == 1 and not _is_device_or_image(paths[0]):
-            return KernelSource(paths[0])
-        choice = "unmounted"
+        is_file = len(paths) == 1 and not _is_device_or_image(paths[0])
+        choice = "mounted" if mount is not None or is_file else "unmounted"
     if choice == "unmounted":
-        from btrfs.source.disk.source import open_unmounted
+        from btrfs.source.disk.opening import open_unmounted
 
-        return open_unmounted(paths)
+        return open_unmounted(paths, options)
     if choice == "mounted":
+        if options.superblock is not None or options.backup_root is not None:
+            raise BtrfsError(
+                f"{paths[0]} is mounted, and the kernel shows its current state only",
+                hint="unmount it, or read its devices with --source unmounted",
+            )
         return KernelSource(_mount_of(paths) or paths[0])
     raise ValueError(f"source is {choice!r}, but must be 'auto', 'mounted' or 'unmounted'")
 
@@ -428,7 +572,7 @@ def _mount_of(paths: list[str]) -> str | None:
 def _is_device_or_image(path: str) -> bool:
     mode = os.stat(path).st_mode
     if stat.S_ISREG(mode):
-        from btrfs.source.disk.source import holds_btrfs
+        from btrfs.source.disk.opening import holds_btrfs
 
         return holds_btrfs(path)
     return stat.S_ISBLK(mode)

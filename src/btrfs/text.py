@@ -134,3 +134,12 @@ def embedded_text_for_str(text: bytes) -> str:
         return f"utf-8 '{bytes(text).decode()}'"
     except UnicodeDecodeError:
         return f"raw '{bytes(text)!r}'"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it needs one.
+
+    >>> counted(1, 'device'), counted(1200, 'device')
+    ('1 device', '1,200 devices')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

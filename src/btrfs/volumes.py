@@ -6,7 +6,8 @@ the length of a chunk and that of its device extents (fs/btrfs/volumes.c, btrfs_
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from btrfs.constants import (
     BLOCK_GROUP_DATA as BLOCK_GROUP_DATA,
@@ -23,13 +24,17 @@ from btrfs.constants import (
     BLOCK_GROUP_SINGLE as BLOCK_GROUP_SINGLE,
     BLOCK_GROUP_SYSTEM as BLOCK_GROUP_SYSTEM,
     BLOCK_GROUP_TYPE_MASK as BLOCK_GROUP_TYPE_MASK,
+    MAX_ADDRESS,
     SPACE_INFO_GLOBAL_RSV as SPACE_INFO_GLOBAL_RSV,
+    STRIPE_LEN,
 )
+from btrfs.errors import CorruptError
 
 if TYPE_CHECKING:
     from btrfs.items.chunk import Chunk
 
 SZ_1G = 1 << 30
+MIN_SECTORSIZE = 4096
 BTRFS_MAX_DATA_CHUNK_SIZE = 10 * SZ_1G
 
 # The kernel's order of profiles (enum btrfs_raid_types).
@@ -124,3 +129,54 @@ def chunk_to_dev_extent_length(chunk: Chunk) -> int:
 def chunk_to_raw_parity_bytes(chunk: Chunk) -> int:
     """Return the bytes on devices that a chunk uses for parity."""
     return chunk_to_dev_extent_length(chunk) * profile_of(chunk.type).nparity
+
+
+def check_chunk(chunk: Chunk) -> None:
+    """Check a chunk before it is used, as the kernel does (btrfs_check_chunk_valid).
+
+    Raises:
+        CorruptError: A field is not as it must be.
+    """
+    for what, expected, found in _violations(chunk):
+        raise CorruptError(f"chunk at {chunk.vaddr}, {what}", expected=expected, found=found)
+
+
+def _violations(chunk: Chunk) -> Iterator[tuple[str, Any, Any]]:
+    """Yield name, expected and found value of each field that cannot be right."""
+    profile = PROFILES.get(chunk.type & BLOCK_GROUP_PROFILE_MASK)
+    if profile is None:
+        yield "profile", "at most one bit", f"0x{chunk.type:x}"
+        return
+    stripes = chunk.num_stripes
+    # Where data is not striped, each stripe is a copy of the whole chunk.
+    stripes_right = (
+        stripes >= profile.min_stripes if profile.striped else stripes == profile.ncopies
+    )
+    at_least = "at least " if profile.striped else ""
+    aligned = f"a multiple of {MIN_SECTORSIZE}"
+    end = chunk.vaddr + chunk.length
+    last_stripe = max((stripe.offset for stripe in chunk.stripes), default=0)
+    for what, is_right, expected, found in (
+        ("type", chunk.type & BLOCK_GROUP_TYPE_MASK, "a type", f"0x{chunk.type:x}"),
+        ("num_stripes", stripes_right, f"{at_least}{profile.min_stripes}", stripes),
+        ("num_stripes", stripes % profile.sub_stripes == 0, "an even number", stripes),
+        (
+            "sub_stripes",
+            profile.sub_stripes in (1, chunk.sub_stripes),
+            profile.sub_stripes,
+            chunk.sub_stripes,
+        ),
+        ("stripe_len", chunk.stripe_len == STRIPE_LEN, STRIPE_LEN, chunk.stripe_len),
+        ("length", chunk.length > 0, "more than 0", chunk.length),
+        ("length", chunk.length % MIN_SECTORSIZE == 0, aligned, chunk.length),
+        ("vaddr", chunk.vaddr % MIN_SECTORSIZE == 0, aligned, chunk.vaddr),
+        ("end", end < MAX_ADDRESS, f"below {MAX_ADDRESS}", end),
+        (
+            "stripe",
+            last_stripe + chunk.length < MAX_ADDRESS,
+            f"an address below {MAX_ADDRESS}",
+            last_stripe,
+        ),
+    ):
+        if not is_right:
+            yield what, expected, found

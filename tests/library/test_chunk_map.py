@@ -12,9 +12,10 @@ from hypothesis import given, strategies as st
 from btrfs import constants
 from btrfs.constants import STRIPE_LEN
 from btrfs.errors import CorruptError
-from btrfs.source.disk.chunk_map import ChunkMap, check_chunk
+from btrfs.source.disk.chunk_map import ChunkMap
 from btrfs.volumes import (
     PROFILES,
+    check_chunk,
     chunk_length_to_dev_extent_length,
     chunk_to_raw_parity_bytes,
     dev_extent_length_to_chunk_length,
@@ -56,7 +57,7 @@ def chunk(profile: int, num_stripes: int, rows: int = 8, vaddr: int = VADDR) -> 
 def test_every_byte_has_places_of_its_own(profile: int, num_stripes: int) -> None:
     """All copies of all stripes together fill the device extents, but for the parity."""
     made = chunk(profile, num_stripes)
-    check_chunk(made, 4096)
+    check_chunk(made)
     chunk_map = ChunkMap([made])
     places = [
         (piece.devid, piece.paddr, piece.length)
@@ -81,7 +82,7 @@ def test_many_at_once_are_the_first_copies(layout: tuple[int, int], data: st.Dat
     starts = [made.vaddr + at for made in chunks for at in (0, 4096, 61440, made.length - length)]
     starts += [VADDR - 4096, VADDR + (1 << 29), chunks[1].vaddr + chunks[1].length]
     vaddrs = data.draw(st.lists(st.sampled_from(starts), max_size=20))
-    devids, paddrs = chunk_map.first_copies(np.array(vaddrs, np.int64), length)
+    devids, paddrs = chunk_map.first_copies(np.array(vaddrs, np.int64), length, range(1, 99))
     for vaddr, devid, paddr in zip(vaddrs, devids.tolist(), paddrs.tolist(), strict=True):
         try:
             first = chunk_map.copies(vaddr, length)[0]
@@ -140,4 +141,4 @@ def test_impossible_chunks_are_refused(changes: dict[str, int], message: str) ->
     made = chunk(constants.BLOCK_GROUP_RAID1, 2)
     vars(made).update(changes)
     with pytest.raises(CorruptError, match=message):
-        check_chunk(made, 4096)
+        check_chunk(made)

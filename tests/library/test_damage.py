@@ -10,9 +10,12 @@ import pytest
 
 from btrfs import FileSystem
 from btrfs.constants import (
+    BLOCK_GROUP_SYSTEM,
     CHUNK_TREE_OBJECTID,
     CSUM_SIZE,
     EXTENT_TREE_OBJECTID,
+    KEY_MAX,
+    ROOT_TREE_OBJECTID,
     SUPER_INFO_SIZE,
 )
 from btrfs.crc32c import crc32c_data
@@ -21,7 +24,6 @@ from btrfs.errors import BtrfsError, CorruptError, NotBtrfsError
 from btrfs.source.disk.node import HEADER_SIZE, ITEM_RECORD_SIZE
 from btrfs.source.disk.source import DiskSource
 from btrfs.source.disk.volume import Volume
-from btrfs.source.metadump import Metadump
 from tests import support
 from tests.library.reading import all_batches, all_items
 
@@ -41,16 +43,20 @@ def image(original: Path, tmp_path: Path) -> Path:
     return tmp_path / original.name
 
 
+def refuse(_min_key: int, _max_key: int, error: BtrfsError) -> None:
+    raise error
+
+
 def leaf_places(image: Path) -> list[int]:
     """Return where the copies of the first leaf of the extent tree are."""
     with FileSystem(image) as fs:
         source = fs._source
         assert isinstance(source, DiskSource)
-        root = source._root(EXTENT_TREE_OBJECTID)
-        leaves = [leaf for part in source._trees._leaves(root, 0, (1 << 136) - 1) for leaf in part]
-        volume = source._trees._store
+        root = source.root(EXTENT_TREE_OBJECTID)
+        leaves = [leaf for part in source.trees._leaves(root, 0, KEY_MAX, refuse) for leaf in part]
+        volume = source.trees.store
         assert isinstance(volume, Volume)
-        copies = volume._chunk_map.copies(leaves[0].vaddr, fs.nodesize)
+        copies = volume.chunk_map.copies(leaves[0].vaddr, fs.nodesize)
         return [pieces[0].paddr for pieces in copies]
 
 
@@ -161,7 +167,6 @@ def test_wrong_checksum(image: Path) -> None:
         (put("<Q", 0x32B + 17 + 16, 4096), "stripe_len"),
         (put("<Q", 0x32B + 17 + 24, 2 | 8 | 16), "profile"),
         (put("<Q", 0x32B + 17, 1 << 63), "end"),
-        (put("<Q", 0x58, 4096), "to lie in a chunk"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -212,14 +217,48 @@ def test_another_copy_of_the_superblock(image: Path) -> None:
         assert all_items(fs) == items
 
 
-@pytest.mark.parametrize("size", [65536 + 500, 1 << 20, (256 << 20) - 4096])
-def test_truncated_image(image: Path, size: int) -> None:
-    """Also where all metadata is there still: the kernel would not mount it either."""
+def cut_off(image: Path, size: int) -> None:
     with image.open("r+b") as file:
         file.truncate(size)
-    with pytest.raises(CorruptError, match=r"\(.*img.*\): expected \d+ bytes, found \d+") as caught:
+
+
+def test_image_that_ends_in_the_superblock(image: Path) -> None:
+    cut_off(image, SUPERBLOCK + 500)
+    with pytest.raises(CorruptError, match="expected 4096 bytes, found 500 bytes") as caught:
         FileSystem(image)
     assert caught.value.hint == "the image seems to be cut off"
+
+
+def test_image_that_ends_behind_the_metadata(image: Path) -> None:
+    with FileSystem(image) as fs:
+        items = all_items(fs)
+    size = 256 << 20
+    cut_off(image, size - 4096)
+    with FileSystem(image) as fs:
+        assert all_items(fs) == items
+        assert all_batches(fs) == items
+        assert fs.notes == [
+            f"device 1 ({image}) is cut off: {size - 4096} of {size} bytes are there"
+        ]
+        assert fs.damage == []
+
+
+def test_image_that_has_little_more_than_the_superblock(image: Path) -> None:
+    with FileSystem(image) as fs:
+        system = [chunk.vaddr for chunk in fs.chunks() if chunk.type & BLOCK_GROUP_SYSTEM]
+    cut_off(image, 1 << 20)
+    with FileSystem(image) as fs:
+        assert fs.fs_info().num_devices == 1
+        with pytest.raises(CorruptError, match="found its end at 1048576"):
+            list(fs.chunks())
+    with FileSystem(image, on_error="skip") as fs:
+        assert list(fs.chunks()) == list(fs.search(EXTENT_TREE_OBJECTID)) == []
+        assert [lost.tree for lost in fs.lost] == [
+            CHUNK_TREE_OBJECTID,
+            ROOT_TREE_OBJECTID,
+            EXTENT_TREE_OBJECTID,
+        ]
+        assert f"{len(system)} chunk known" in str(fs.notes)
 
 
 def test_device_that_ends_while_it_is_read(image: Path) -> None:
@@ -233,17 +272,20 @@ def test_device_that_ends_while_it_is_read(image: Path) -> None:
 
 
 def test_chunk_tree_without_devices(image: Path) -> None:
+    """What is on them can be read all the same."""
     with FileSystem(image) as fs:
+        items = list(map(str, fs.search(EXTENT_TREE_OBJECTID)))
         source, nodesize = fs._source, fs.nodesize
         assert isinstance(source, DiskSource)
-        root = source._root(CHUNK_TREE_OBJECTID)
-        volume = source._trees._store
+        root = source.root(CHUNK_TREE_OBJECTID)
+        volume = source.trees.store
         assert isinstance(volume, Volume)
-        places = [pieces[0].paddr for pieces in volume._chunk_map.copies(root.vaddr, nodesize)]
+        places = [pieces[0].paddr for pieces in volume.chunk_map.copies(root.vaddr, nodesize)]
     for place in places:
         change_block(image, place, nodesize, put("<B", HEADER_SIZE + 8, 215))
-    with pytest.raises(CorruptError, match="chunk tree: expected items of devices, found none"):
-        FileSystem(image)
+    with FileSystem(image) as fs:
+        assert fs.fs_info().max_id == 1
+        assert list(map(str, fs.search(EXTENT_TREE_OBJECTID))) == items
 
 
 def test_chunks_of_a_dump_are_checked(image: Path, tmp_path: Path) -> None:
@@ -253,26 +295,28 @@ def test_chunks_of_a_dump_are_checked(image: Path, tmp_path: Path) -> None:
     support.run("btrfs-image", "-c0", image, dump)
     content = bytearray(dump.read_bytes())
     with FileSystem(dump) as fs:
-        source, nodesize = fs._source, fs.nodesize
+        chunks = list(fs.chunks())
+        nodesize = fs.nodesize
+        source = fs._source
         assert isinstance(source, DiskSource)
-        metadump = source._trees._store
-        assert isinstance(metadump, Metadump)
-        vaddr = source._root(CHUNK_TREE_OBJECTID).vaddr
-        (piece,) = [
-            piece
-            for piece in metadump._pieces
-            if piece.vaddr <= vaddr < piece.vaddr + piece.stored_size
-        ]
-        chunk = next(fs.chunks())
-    at = piece.position + vaddr - piece.vaddr
+        vaddr = source.root(CHUNK_TREE_OBJECTID).vaddr
+    # The header of a tree block has its address and the type of tree; pieces hold whole blocks.
+    at = content.index(struct.pack("<Q", vaddr) + bytes([1, 0, 0, 0, 0, 0, 0, 1])) - BYTENR
     block = content[at : at + nodesize]
-    body = struct.pack("<QQQQ", chunk.length, chunk.owner, chunk.stripe_len, chunk.type)
+    first = chunks[0]
+    body = struct.pack("<QQQQ", first.length, first.owner, first.stripe_len, first.type)
     block[block.index(body) + 24 : block.index(body) + 32] = struct.pack("<Q", 1 | 128)
     block[:4] = crc32c_data(block[CSUM_SIZE:]).to_bytes(4, "little")
     content[at : at + nodesize] = block
     dump.write_bytes(content)
-    with pytest.raises(CorruptError, match="num_stripes: expected at least 2, found 1"):
-        FileSystem(dump)
+    with (
+        FileSystem(dump) as fs,
+        pytest.raises(CorruptError, match="num_stripes: expected at least 2, found 1"),
+    ):
+        list(fs.chunks())
+    with FileSystem(dump, on_error="skip") as fs:
+        assert list(map(str, fs.chunks())) == list(map(str, chunks[1:]))
+        assert [lost.min_key for lost in fs.lost] == [first.key]
 
 
 def test_every_length_of_a_truncated_dump(tmp_path: Path) -> None:

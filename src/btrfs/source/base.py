@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from btrfs.constants import ULLONG_MAX
+from btrfs.damage import DamageLog
+from btrfs.errors import BtrfsError
 from btrfs.items.base import SearchHeader
 from btrfs.key import Key
 from btrfs.layout import Bytes
@@ -14,7 +16,25 @@ if TYPE_CHECKING:
     from btrfs.columns import ItemBatch
     from btrfs.ioctl import DevInfo, DevStats, FeatureFlags, FsInfo, SpaceInfo
 
-__all__ = ["Source"]
+__all__ = ["OnError", "ReadOptions", "Source"]
+
+OnError = Literal["raise", "skip"]
+
+
+class ReadOptions(NamedTuple):
+    """How to read a filesystem that is not mounted.
+
+    Attributes:
+        superblock: Which copy of the superblock to go by, 0 to 2, if not the newest.
+        backup_root: Which of its backups of the root tree to read, 0 to 3, if not the current one.
+        on_error: What to do about what cannot be read: raise, or leave it out.
+        unknown_features: Read it also where it has features that are not known here.
+    """
+
+    superblock: int | None = None
+    backup_root: int | None = None
+    on_error: OnError = "raise"
+    unknown_features: bool = False
 
 
 class Source(Protocol):
@@ -25,10 +45,12 @@ class Source(Protocol):
     Attributes:
         path: What was opened, or the first of several files.
         mounted: Whether a running kernel answers.
+        log: What was wrong so far.
     """
 
     path: str
     mounted: bool
+    log: DamageLog
 
     def search(
         self,
@@ -51,6 +73,9 @@ class Source(Protocol):
 
         A batch has some thousands of items, so memory does not grow with the filesystem.
         """
+
+    def lose(self, tree: int, min_key: int, max_key: int, error: BtrfsError) -> None:
+        """Leave out the items between two keys, as numbers, or raise the error."""
 
     def fs_info(self) -> FsInfo:
         """Return what there is to know of the filesystem as a whole."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import weakref
 
+from btrfs.errors import BtrfsError
+
 __all__ = ["Descriptor"]
 
 
@@ -16,14 +18,22 @@ class Descriptor:
 
     Args:
         fd: The descriptor, which belongs to this object from now on.
-
-    Attributes:
-        fd: The descriptor.
     """
 
     def __init__(self, fd: int) -> None:
-        self.fd = fd
+        self._fd = fd
         self._close = weakref.finalize(self, os.close, fd)
+
+    @property
+    def fd(self) -> int:
+        """The descriptor.
+
+        Raises:
+            BtrfsError: It is closed.
+        """
+        if not self._close.alive:
+            raise BtrfsError("the filesystem is closed", hint="open it again")
+        return self._fd
 
     def close(self) -> None:
         """Close it, unless it is closed already."""

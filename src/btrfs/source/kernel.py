@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from btrfs import ioctl
 from btrfs.constants import ULLONG_MAX
-from btrfs.errors import NotBtrfsError
+from btrfs.damage import DamageLog
+from btrfs.errors import BtrfsError, NotBtrfsError
 from btrfs.items.base import SearchHeader
 from btrfs.key import Key
 from btrfs.layout import Bytes
@@ -36,7 +37,7 @@ class KernelSource:
 
     Attributes:
         path: The path.
-        fd: Descriptor of the path, or of its folder if it is neither a folder nor a plain file.
+        log: Of no use: the kernel keeps its own.
 
     Raises:
         NotBtrfsError: The path does not lie on a btrfs.
@@ -46,8 +47,8 @@ class KernelSource:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.log = DamageLog()
         self._descriptor = Descriptor(_open(path))
-        self.fd = self._descriptor.fd
         try:
             ioctl.fs_info(self.fd)
         except OSError as error:
@@ -58,6 +59,11 @@ class KernelSource:
                     hint="give a mount point, a block device, an image or a btrfs-image dump",
                 ) from None
             raise
+
+    @property
+    def fd(self) -> int:
+        """Descriptor of the path, or of its folder if it is neither a folder nor a plain file."""
+        return self._descriptor.fd
 
     def search(
         self,
@@ -96,6 +102,9 @@ class KernelSource:
             if next_key == Key(0, 0, 0):
                 return
             buf_size = _BATCH_BUF_SIZE
+
+    def lose(self, tree: int, min_key: int, max_key: int, error: BtrfsError) -> None:  # noqa: ARG002
+        raise error
 
     def fs_info(self) -> ioctl.FsInfo:
         return ioctl.fs_info(self.fd)

@@ -2,37 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar, cast
 
 from btrfs import constants
 from btrfs.constants import ULLONG_MAX
-from btrfs.errors import ItemNotFoundError
-from btrfs.items.base import ItemData, classify
+from btrfs.errors import CorruptError, ItemNotFoundError
+from btrfs.items.base import ItemData, SearchHeader, classify
 from btrfs.items.chunk import BlockGroupItem, Chunk
 from btrfs.key import Key
+from btrfs.layout import Bytes
 from btrfs.source.base import Source
+from btrfs.volumes import check_chunk
 
-__all__ = ["block_group", "block_group_tree", "block_groups", "chunks", "items"]
+__all__ = ["block_group", "block_group_tree", "block_groups", "chunks", "items", "made"]
 
 
 def items(
     source: Source, tree: int, min_key: Key, max_key: Key, nr_items: int | None = None
 ) -> Iterator[ItemData]:
     """Yield the items of a tree between two keys as objects."""
-    for header, data in source.search(tree, min_key, max_key, nr_items=nr_items):
-        yield classify(header, data)
+    return made(source, tree, source.search(tree, min_key, max_key, nr_items=nr_items), classify)
+
+
+_Item = TypeVar("_Item")
+
+
+def made(
+    source: Source,
+    tree: int,
+    found: Iterable[tuple[SearchHeader, Bytes]],
+    make: Callable[[SearchHeader, Bytes], _Item],
+) -> Iterator[_Item]:
+    """Yield objects for what a search found, but for what is damaged if that shall be left out."""
+    for header, data in found:
+        try:
+            item = make(header, data)
+        except CorruptError as error:
+            key = Key(header.objectid, header.type, header.offset).key
+            source.lose(tree, key, key, error)
+        else:
+            yield item
 
 
 def chunks(
     source: Source, min_vaddr: int, max_vaddr: int, nr_items: int | None = None
 ) -> Iterator[Chunk]:
-    """Yield the chunks that begin between two virtual addresses."""
+    """Yield the chunks that begin between two virtual addresses, checked."""
     objectid, key_type = constants.FIRST_CHUNK_TREE_OBJECTID, constants.CHUNK_ITEM_KEY
     min_key = Key(objectid, key_type, min_vaddr)
     max_key = Key(objectid, key_type, max_vaddr)
-    found = items(source, constants.CHUNK_TREE_OBJECTID, min_key, max_key, nr_items)
-    return cast("Iterator[Chunk]", found)
+    tree = constants.CHUNK_TREE_OBJECTID
+    found = source.search(tree, min_key, max_key, nr_items=nr_items)
+    return made(source, tree, found, _checked_chunk)
+
+
+def _checked_chunk(header: SearchHeader, data: Bytes) -> Chunk:
+    chunk = Chunk(header, data)
+    check_chunk(chunk)
+    return chunk
 
 
 def block_group(

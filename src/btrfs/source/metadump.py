@@ -76,6 +76,7 @@ class Metadump:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.notes: list[str] = []
         self._descriptor = Descriptor(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
         self._fd = self._descriptor.fd
         try:

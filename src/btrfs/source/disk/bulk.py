@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from btrfs.columns import ItemBatch, take
 from btrfs.constants import CSUM_SIZE
+from btrfs.damage import DamageLog
 from btrfs.source.disk.node import (
     HEADER_SIZE,
     ITEM_RECORD_SIZE,
@@ -23,9 +24,10 @@ from btrfs.source.disk.node import (
     Header,
     Pointer,
 )
-from btrfs.source.disk.store import BlockStore, read_block
+from btrfs.source.disk.store import UNREADABLE, BlockStore, read_block
+from btrfs.source.disk.tree import Lose
 
-__all__ = ["read_batches"]
+__all__ = ["BulkReader"]
 
 # Bytes of blocks in a batch: enough that a batch is worth its calls of numpy, and few enough that
 # the blocks stay in the processor's cache between them.
@@ -37,60 +39,74 @@ _RECORD_DTYPE = np.dtype(
 )
 
 
-def read_batches(
-    pointers: Iterator[Pointer],
-    store: BlockStore,
-    block_format: BlockFormat,
-    min_key: int,
-    max_key: int,
-) -> Iterator[ItemBatch]:
-    """Yield the items of leaves between two keys, both included.
+class BulkReader:
+    """Reads leaves many at a time.
 
     Args:
-        pointers: The leaves in the order of their keys.
         store: Where the blocks are.
         block_format: What they have in common.
-        min_key: The lowest key, and
-        max_key: the highest key wanted.
-
-    Raises:
-        CorruptError: A block has no copy that passes all checks.
+        log: Remembers the copies of blocks that are damaged.
+        lose: What to do where no copy of a block passes all checks.
     """
-    leaves_per_batch = max(1, _BATCH_BYTES // block_format.nodesize)
-    while leaves := list(islice(pointers, leaves_per_batch)):
-        batch = _read_batch(leaves, store, block_format)
-        # Only the leaves at both ends can have items outside the range.
-        batch = _between(batch, min_key, max_key)
-        if len(batch):
-            yield batch
 
+    def __init__(
+        self, store: BlockStore, block_format: BlockFormat, log: DamageLog, lose: Lose
+    ) -> None:
+        self._store = store
+        self._format = block_format
+        self._log = log
+        self._lose = lose
 
-def _read_batch(leaves: list[Pointer], store: BlockStore, block_format: BlockFormat) -> ItemBatch:
-    vaddrs = np.array([leaf.vaddr for leaf in leaves], np.int64)
-    buffer, good = store.read_many(vaddrs, block_format.nodesize)
-    blocks = buffer.reshape(len(leaves), block_format.nodesize)
-    good &= _headers_match(blocks, leaves, block_format)
-    good &= _checksums_match(blocks, block_format)
-    _read_again(blocks, leaves, np.flatnonzero(~good), store, block_format)
-    batch, starts, first = _items(blocks)
-    suspicious = _suspicious_leaves(batch, starts, first, leaves, block_format)
-    if len(suspicious):
-        _read_again(blocks, leaves, suspicious, store, block_format)
-        batch, _, _ = _items(blocks)
-    return batch
+    def batches(
+        self, pointers: Iterator[Pointer], min_key: int, max_key: int
+    ) -> Iterator[ItemBatch]:
+        """Yield the items of leaves between two keys, both included.
 
+        Args:
+            pointers: The leaves in the order of their keys.
+            min_key: The lowest key, and
+            max_key: the highest key wanted.
+        """
+        leaves_per_batch = max(1, _BATCH_BYTES // self._format.nodesize)
+        while leaves := list(islice(pointers, leaves_per_batch)):
+            batch = self._read_batch(leaves)
+            # Only the leaves at both ends can have items outside the range.
+            batch = _between(batch, min_key, max_key)
+            if len(batch):
+                yield batch
 
-def _read_again(
-    blocks: NDArray[np.uint8],
-    leaves: list[Pointer],
-    indexes: NDArray[np.intp],
-    store: BlockStore,
-    block_format: BlockFormat,
-) -> None:
-    """Replace blocks by copies that pass all checks."""
-    for index in indexes.tolist():
-        data, _ = read_block(store, block_format, leaves[index])
-        blocks[index] = np.frombuffer(data, np.uint8)
+    def _read_batch(self, leaves: list[Pointer]) -> ItemBatch:
+        vaddrs = np.array([leaf.vaddr for leaf in leaves], np.int64)
+        buffer, good = self._store.read_many(vaddrs, self._format.nodesize)
+        blocks = buffer.reshape(len(leaves), self._format.nodesize)
+        good &= _headers_match(blocks, leaves, self._format)
+        good &= _checksums_match(blocks, self._format)
+        blocks, leaves = self._replace(blocks, leaves, np.flatnonzero(~good))
+        batch, starts, first = _items(blocks)
+        suspicious = _suspicious_leaves(batch, starts, first, leaves, self._format)
+        if len(suspicious):
+            blocks, leaves = self._replace(blocks, leaves, suspicious)
+            batch, _, _ = _items(blocks)
+        return batch
+
+    def _replace(
+        self, blocks: NDArray[np.uint8], leaves: list[Pointer], indexes: NDArray[np.intp]
+    ) -> tuple[NDArray[np.uint8], list[Pointer]]:
+        """Replace blocks by copies that pass all checks, and leave out those that have none."""
+        lost = []
+        for index in indexes.tolist():
+            leaf = leaves[index]
+            try:
+                data, _ = read_block(self._store, self._format, leaf, self._log)
+            except UNREADABLE as error:
+                self._lose(leaf.min_key or 0, leaf.max_key, error)
+                lost.append(index)
+            else:
+                blocks[index] = np.frombuffer(data, np.uint8)
+        if lost:
+            blocks = np.delete(blocks, lost, axis=0)
+            leaves = [leaf for index, leaf in enumerate(leaves) if index not in set(lost)]
+        return blocks, leaves
 
 
 def _headers(blocks: NDArray[np.uint8]) -> NDArray[np.void]:

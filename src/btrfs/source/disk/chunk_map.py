@@ -8,14 +8,13 @@ on numbers and on numpy arrays of them alike, for single blocks and for many at 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from btrfs import constants
-from btrfs.constants import MAX_ADDRESS, STRIPE_LEN
+from btrfs.constants import STRIPE_LEN
 from btrfs.errors import CorruptError
-from btrfs.volumes import PROFILES, Profile, profile_of
+from btrfs.volumes import Profile, profile_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from btrfs.items.chunk import Chunk
 
-__all__ = ["ChunkMap", "Piece", "check_chunk"]
+__all__ = ["ChunkMap", "Piece", "Row"]
 
 
 class Piece(NamedTuple):
@@ -40,11 +39,27 @@ class Piece(NamedTuple):
     length: int
 
 
+class Row(NamedTuple):
+    """The same range of all stripes of a row of RAID5 or RAID6.
+
+    Attributes:
+        wanted: Which piece of data is meant.
+        data: The pieces of data.
+        p: The piece of the parity P.
+        q: That of Q, None for RAID5.
+    """
+
+    wanted: int
+    data: list[Piece]
+    p: Piece
+    q: Piece | None
+
+
 class ChunkMap:
     """The chunks of a filesystem, in the order of their virtual addresses.
 
     Args:
-        chunks: Chunks that have passed :func:`check_chunk`.
+        chunks: Chunks that have passed :func:`btrfs.volumes.check_chunk`.
 
     Raises:
         CorruptError: Two of them overlap.
@@ -84,39 +99,66 @@ class ChunkMap:
             for copy in range(profile.ncopies)
         ]
 
+    def rows(self, vaddr: int, length: int) -> list[Row]:
+        """Return the rows of stripes that a range of virtual addresses can be rebuilt from.
+
+        There is more than one where the range goes on in another stripe, and none if the profile
+        has no parity.
+
+        Raises:
+            CorruptError: No chunk holds the range.
+        """
+        chunk = self._chunk_at(vaddr, length)
+        profile = profile_of(chunk.type)
+        if not profile.nparity:
+            return []
+        return [
+            _row(chunk, profile, at, size)
+            for at, size in _split(profile, vaddr - chunk.vaddr, length)
+        ]
+
     def first_copies(
-        self, vaddrs: NDArray[np.int64], length: int
+        self, vaddrs: NDArray[np.int64], length: int, devids: Collection[int]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return where the first copy of each of many ranges lies.
+        """Return where the first copy of each of many ranges lies that is on one of some devices.
 
         Args:
             vaddrs: Virtual addresses.
             length: Bytes of each range.
+            devids: Numbers of the devices.
 
         Returns:
-            Numbers of the devices, and addresses on them. The number is -1 where no chunk holds the
-            range or it does not lie in one piece: see :meth:`copies` for these.
+            Numbers of the devices, and addresses on them. The number is -1 where there is no such
+            copy, no chunk holds the range or it does not lie in one piece: see :meth:`copies` and
+            :meth:`rows` for these.
         """
         import numpy as np
 
-        devids = np.full(len(vaddrs), -1, np.int64)
+        found = np.full(len(vaddrs), -1, np.int64)
         paddrs = np.zeros(len(vaddrs), np.int64)
         owners = np.searchsorted(np.array(self._starts, np.int64), vaddrs, "right") - 1
         for owner in np.unique(owners[owners >= 0]):
             chunk = self._chunks[owner]
             profile = profile_of(chunk.type)
+            stripe_devids = np.array(
+                [stripe.devid if stripe.devid in devids else -1 for stripe in chunk.stripes]
+            )
+            stripe_paddrs = np.array([stripe.offset for stripe in chunk.stripes])
             chosen = np.flatnonzero(owners == owner)
             at = vaddrs[chosen] - chunk.vaddr
             whole = at + length <= chunk.length
             if profile.striped:
                 whole &= at % STRIPE_LEN + length <= STRIPE_LEN
             chosen, at = chosen[whole], at[whole]
-            index, in_stripe = _stripe_of(profile, chunk.num_stripes, 0, at)
-            devids[chosen] = np.array([stripe.devid for stripe in chunk.stripes])[index]
-            paddrs[chosen] = (
-                np.array([stripe.offset for stripe in chunk.stripes])[index] + in_stripe
-            )
-        return devids, paddrs
+            for copy in range(profile.ncopies):
+                index, in_stripe = _stripe_of(profile, chunk.num_stripes, copy, at)
+                found[chosen] = stripe_devids[index]
+                paddrs[chosen] = stripe_paddrs[index] + in_stripe
+                left = found[chosen] < 0
+                if not left.any():
+                    break
+                chosen, at = chosen[left], at[left]
+        return found, paddrs
 
     def _chunk_at(self, vaddr: int, length: int) -> Chunk:
         index = bisect_right(self._starts, vaddr) - 1
@@ -131,6 +173,22 @@ class ChunkMap:
         index, in_stripe = _stripe_of(profile, chunk.num_stripes, copy, at)
         stripe = chunk.stripes[index]
         return Piece(stripe.devid, stripe.offset + in_stripe, length)
+
+
+def _row(chunk: Chunk, profile: Profile, at: int, length: int) -> Row:
+    """Return the row that a range of a chunk with parity lies in, all in one stripe."""
+    count = chunk.num_stripes - profile.nparity
+    row, index = divmod(at // STRIPE_LEN, count)
+    in_stripe = row * STRIPE_LEN + at % STRIPE_LEN
+    # Data and parity move on by one stripe with each row.
+    pieces = [
+        Piece(stripe.devid, stripe.offset + in_stripe, length)
+        for stripe in (
+            chunk.stripes[(row + i) % chunk.num_stripes] for i in range(chunk.num_stripes)
+        )
+    ]
+    q = pieces[count + 1] if profile.nparity > 1 else None
+    return Row(index, pieces[:count], pieces[count], q)
 
 
 # An address, or an array of them.
@@ -169,53 +227,3 @@ def _split(profile: Profile, at: int, length: int) -> list[tuple[int, int]]:
         return [(at, length)]
     cuts = [at, *range((at // STRIPE_LEN + 1) * STRIPE_LEN, at + length, STRIPE_LEN), at + length]
     return [(start, end - start) for start, end in pairwise(cuts)]
-
-
-def check_chunk(chunk: Chunk, sectorsize: int) -> None:
-    """Check a chunk before it is used, as the kernel does (btrfs_check_chunk_valid).
-
-    Raises:
-        CorruptError: A field is not as it must be.
-    """
-    for what, expected, found in _violations(chunk, sectorsize):
-        raise CorruptError(f"chunk at {chunk.vaddr}, {what}", expected=expected, found=found)
-
-
-def _violations(chunk: Chunk, sectorsize: int) -> Iterable[tuple[str, Any, Any]]:
-    """Yield name, expected and found value of each field that cannot be right."""
-    profile = PROFILES.get(chunk.type & constants.BLOCK_GROUP_PROFILE_MASK)
-    if profile is None:
-        yield "profile", "at most one bit", f"0x{chunk.type:x}"
-        return
-    stripes = chunk.num_stripes
-    # Where data is not striped, each stripe is a copy of the whole chunk.
-    stripes_right = (
-        stripes >= profile.min_stripes if profile.striped else stripes == profile.ncopies
-    )
-    at_least = "at least " if profile.striped else ""
-    end = chunk.vaddr + chunk.length
-    last_stripe = max((stripe.offset for stripe in chunk.stripes), default=0)
-    for what, is_right, expected, found in (
-        ("type", chunk.type & constants.BLOCK_GROUP_TYPE_MASK, "a type", f"0x{chunk.type:x}"),
-        ("num_stripes", stripes_right, f"{at_least}{profile.min_stripes}", stripes),
-        ("num_stripes", stripes % profile.sub_stripes == 0, "an even number", stripes),
-        (
-            "sub_stripes",
-            profile.sub_stripes in (1, chunk.sub_stripes),
-            profile.sub_stripes,
-            chunk.sub_stripes,
-        ),
-        ("stripe_len", chunk.stripe_len == STRIPE_LEN, STRIPE_LEN, chunk.stripe_len),
-        ("length", chunk.length > 0, "more than 0", chunk.length),
-        ("length", chunk.length % sectorsize == 0, f"a multiple of {sectorsize}", chunk.length),
-        ("vaddr", chunk.vaddr % sectorsize == 0, f"a multiple of {sectorsize}", chunk.vaddr),
-        ("end", end < MAX_ADDRESS, f"below {MAX_ADDRESS}", end),
-        (
-            "stripe",
-            last_stripe + chunk.length < MAX_ADDRESS,
-            f"an address below {MAX_ADDRESS}",
-            last_stripe,
-        ),
-    ):
-        if not is_right:
-            yield what, expected, found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 from uuid import UUID
 
 from btrfs.constants import SUPER_INFO_SIZE, SUPER_MAGIC, SUPER_MAGIC_OFFSET, SUPER_MIRRORS
@@ -20,15 +21,17 @@ class Device:
 
     Attributes:
         path: Where it was opened.
-        superblock: The one of the highest generation among its valid copies.
+        superblock: Its superblock: the valid copy of the highest generation, if none was chosen.
+        damaged: What is wrong with the other copies of the superblock.
         size: Bytes that can be read.
     """
 
     def __init__(
-        self, path: str, descriptor: Descriptor, superblock: Superblock, size: int
+        self, path: str, descriptor: Descriptor, superblocks: Superblocks, size: int
     ) -> None:
         self.path = path
-        self.superblock = superblock
+        self.superblock = superblocks.chosen
+        self.damaged = superblocks.damaged
         self.size = size
         self._descriptor = descriptor
 
@@ -42,21 +45,10 @@ class Device:
         """Number of the device in its filesystem."""
         return self.superblock.dev_item.devid
 
-    def require_whole(self) -> None:
-        """Check that the device is as large as its superblock says.
-
-        Raises:
-            CorruptError: It is smaller.
-        """
-        total_bytes = self.superblock.dev_item.total_bytes
-        if self.size < total_bytes:
-            raise CorruptError(
-                "device",
-                expected=f"{total_bytes} bytes",
-                found=self.size,
-                device=self.path,
-                hint="the image seems to be cut off",
-            )
+    @property
+    def missing_bytes(self) -> int:
+        """How much smaller the device is than its superblock says."""
+        return max(0, self.superblock.dev_item.total_bytes - self.size)
 
     def read(self, paddr: int, length: int) -> bytes:
         """Return bytes of the device.
@@ -69,9 +61,10 @@ class Device:
         if len(data) != length:
             raise CorruptError(
                 "device",
-                expected=f"{length} bytes at {paddr}",
+                expected=f"{length} bytes",
                 found=f"its end at {self.size}",
                 device=self.path,
+                paddr=paddr,
                 hint="the image seems to be cut off",
             )
         return data
@@ -81,21 +74,25 @@ class Device:
         self._descriptor.close()
 
 
-def open_device(path: str) -> Device:
+def open_device(path: str, copy: int | None = None) -> Device:
     """Open a block device or an image file.
 
+    Args:
+        path: Where it is.
+        copy: Which copy of the superblock to take, 0 to 2, if not the newest.
+
     Raises:
-        NotBtrfsError: There is no superblock on it.
+        NotBtrfsError: There is no superblock on it, or not that copy.
         CorruptError: There is, but none that is valid.
     """
     descriptor = Descriptor(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
     try:
         size = os.lseek(descriptor.fd, 0, os.SEEK_END)
-        superblock = _newest_superblock(descriptor.fd, path)
+        superblocks = _read_superblocks(descriptor.fd, path, copy)
     except BaseException:
         descriptor.close()
         raise
-    return Device(path, descriptor, superblock, size)
+    return Device(path, descriptor, superblocks, size)
 
 
 def has_superblock(path: str) -> bool:
@@ -130,29 +127,48 @@ def find_members(fsid: UUID, near: Iterable[str], known: set[int]) -> Iterator[D
             device.close()
 
 
-def _newest_superblock(fd: int, path: str) -> Superblock:
-    """Return the valid superblock of the highest generation.
+class Superblocks(NamedTuple):
+    """What became of the copies of a superblock.
+
+    Attributes:
+        chosen: The one to go by.
+        damaged: What is wrong with others.
+    """
+
+    chosen: Superblock
+    damaged: list[CorruptError]
+
+
+def _read_superblocks(fd: int, path: str, copy: int | None) -> Superblocks:
+    """Return the valid superblock of the highest generation, or the one that is wanted.
 
     Raises:
         NotBtrfsError: There is no superblock.
         CorruptError: There is none that is valid.
     """
     found: list[Superblock] = []
-    errors: list[CorruptError | OSError] = []
-    for paddr in SUPER_MIRRORS:
+    errors: list[CorruptError] = []
+    for paddr in SUPER_MIRRORS if copy is None else [SUPER_MIRRORS[copy]]:
         try:
             superblock = parse_superblock(os.pread(fd, SUPER_INFO_SIZE, paddr), path, paddr)
-        except (CorruptError, OSError) as error:
+        except CorruptError as error:
             errors.append(error)
-            continue
-        if superblock is not None:
-            found.append(superblock)
+        except OSError as error:
+            errors.append(CorruptError(f"superblock, {error.strerror}", device=path, paddr=paddr))
+        else:
+            if superblock is not None:
+                found.append(superblock)
     if found:
         # A copy far behind may be left from a filesystem that was here before.
         same = [superblock for superblock in found if superblock.fsid == found[0].fsid]
-        return max(same, key=lambda superblock: superblock.generation)
+        return Superblocks(max(same, key=lambda superblock: superblock.generation), errors)
     if errors:
         raise errors[0]
+    if copy:
+        raise NotBtrfsError(
+            f"{path} has no copy {copy} of the superblock at {SUPER_MIRRORS[copy]}",
+            hint="small devices have fewer of the copies 0, 1 and 2",
+        )
     raise NotBtrfsError(
         f"{path} holds no btrfs filesystem",
         hint="give a mount point, a block device, an image or a btrfs-image dump",

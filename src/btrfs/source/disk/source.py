@@ -4,172 +4,38 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from btrfs import constants, ioctl
-from btrfs.constants import ULLONG_MAX
-from btrfs.errors import BtrfsError, CorruptError, NotMountedError, TreeNotFoundError
+from btrfs.constants import KEY_MAX, ULLONG_MAX
+from btrfs.damage import DamageLog, LostKeys
+from btrfs.errors import (
+    BtrfsError,
+    CorruptError,
+    NotMountedError,
+    TreeNotFoundError,
+)
 from btrfs.items.base import ItemData, SearchHeader
-from btrfs.items.chunk import Chunk
 from btrfs.items.device import DevItem
 from btrfs.items.directory import DirItemList
 from btrfs.items.root import RootItem
-from btrfs.key import DiskKey, Key
+from btrfs.key import Key
 from btrfs.layout import Bytes
 from btrfs.source import lookup
-from btrfs.source.disk.chunk_map import ChunkMap, check_chunk
-from btrfs.source.disk.devices import Device, find_members, has_superblock, open_device
+from btrfs.source.base import OnError
+from btrfs.source.disk.devices import Device
 from btrfs.source.disk.node import BlockFormat, Pointer
-from btrfs.source.disk.store import BlockStore
-from btrfs.source.disk.superblock import Superblock, require_supported
-from btrfs.source.disk.tree import TreeReader
-from btrfs.source.disk.volume import Volume, require_devices
-from btrfs.source.metadump import Metadump, is_metadump
+from btrfs.source.disk.store import UNREADABLE, BlockStore
+from btrfs.source.disk.superblock import Superblock, is_usable
+from btrfs.source.disk.tree import Lose, TreeReader
 
 if TYPE_CHECKING:
     from btrfs.columns import ItemBatch
 
-__all__ = ["DiskSource", "holds_btrfs", "open_unmounted"]
-
-
-def holds_btrfs(path: str) -> bool:
-    """Return whether a file has a superblock, or is a dump made by btrfs-image."""
-    return is_metadump(path) or has_superblock(path)
-
-
-def open_unmounted(paths: list[str]) -> DiskSource:
-    """Open a filesystem that is not mounted.
-
-    Args:
-        paths: Its devices or images of them, some or all; or one dump made by btrfs-image.
-
-    Raises:
-        NotBtrfsError: There is no btrfs in a file.
-        CorruptError: There is, but it cannot be read.
-        MissingDeviceError: A device was neither given nor found.
-        UnsupportedFeatureError: The format is not supported.
-    """
-    dumps = [path for path in paths if is_metadump(path)]
-    if not dumps:
-        return _open_devices(paths)
-    if len(paths) > 1:
-        raise BtrfsError(
-            f"{dumps[0]} is a dump made by btrfs-image",
-            hint="give a dump alone: it holds the metadata of all devices",
-        )
-    dump = Metadump(dumps[0])
-    try:
-        require_supported(dump.superblock)
-        source = DiskSource(dump.path, dump.superblock, dump, close=dump.close)
-        # Nothing in a dump is found by them, but what is asked of them later must be right.
-        ChunkMap(_checked_chunks(source, dump.superblock))
-        return source
-    except BaseException:
-        dump.close()
-        raise
-
-
-def _open_devices(paths: list[str]) -> DiskSource:
-    devices: dict[int, Device] = {}
-
-    def close() -> None:
-        for device in devices.values():
-            device.close()
-
-    try:
-        for path in paths:
-            _add_device(devices, open_device(path))
-        superblock = _newest(devices)
-        require_supported(superblock)
-        if len(devices) < superblock.num_devices:
-            for device in find_members(superblock.fsid, paths, set(devices)):
-                _add_device(devices, device)
-            superblock = _newest(devices)
-        for device in devices.values():
-            device.require_whole()
-        system_chunks = ChunkMap(_system_chunks(superblock))
-        require_devices(devices, system_chunks, superblock.num_devices)
-        # The superblock maps just enough to read the tree that has all the chunks.
-        chunk_source = DiskSource(paths[0], superblock, Volume(devices, system_chunks), close=close)
-        chunk_map = ChunkMap(_checked_chunks(chunk_source, superblock))
-        require_devices(devices, chunk_map, superblock.num_devices)
-        _require_uuids(devices, chunk_source.device_items())
-        volume = Volume(devices, chunk_map)
-        return DiskSource(paths[0], superblock, volume, close=close, devices=devices)
-    except BaseException:
-        close()
-        raise
-
-
-def _add_device(devices: dict[int, Device], device: Device) -> None:
-    """Add a device. Of two of the same number, the one that was written to last stays open."""
-    for other in devices.values():
-        if other.superblock.fsid != device.superblock.fsid:
-            device.close()
-            raise BtrfsError(
-                f"{other.path} and {device.path} belong to different filesystems",
-                hint=f"their UUIDs are {other.superblock.fsid} and {device.superblock.fsid}",
-            )
-    other = devices.setdefault(device.devid, device)
-    if device.superblock.generation > other.superblock.generation:
-        devices[device.devid], device = device, other
-    if device is not devices[device.devid]:
-        device.close()
-
-
-def _require_uuids(devices: dict[int, Device], items: list[DevItem]) -> None:
-    """Check that each device is the one that the chunk tree means by its number."""
-    for item in items:
-        device = devices.get(item.devid)
-        if device is not None and device.superblock.dev_item.uuid != item.uuid:
-            raise CorruptError(
-                f"device {item.devid}",
-                expected=f"UUID {item.uuid}",
-                found=device.superblock.dev_item.uuid,
-                device=device.path,
-                hint="it was a member once; give the one that has its place now",
-            )
-
-
-def _newest(devices: dict[int, Device]) -> Superblock:
-    superblocks = [device.superblock for device in devices.values()]
-    return max(superblocks, key=lambda superblock: superblock.generation)
-
-
-def _system_chunks(superblock: Superblock) -> Iterator[Chunk]:
-    """Yield the chunks in the superblock's array: keys and chunk items in turn.
-
-    Raises:
-        CorruptError: It is not such an array.
-    """
-    data = superblock.sys_chunk_array[: superblock.sys_chunk_array_size]
-    pos = 0
-    while pos < len(data):
-        try:
-            key = DiskKey(data, pos)
-        except struct.error:
-            raise CorruptError(
-                "sys_chunk_array", expected="a key", found=f"{len(data) - pos} bytes"
-            ) from None
-        pos += DiskKey.struct_size
-        if key.type != constants.CHUNK_ITEM_KEY:
-            raise CorruptError("sys_chunk_array", expected="a chunk", found=key)
-        header = SearchHeader(
-            superblock.chunk_root_generation, key.objectid, key.offset, key.type, len(data) - pos
-        )
-        chunk = Chunk(header, data[pos:])
-        check_chunk(chunk, superblock.sectorsize)
-        yield chunk
-        pos += Chunk.struct_size + len(chunk.stripes) * chunk.stripes[0].struct_size
-
-
-def _checked_chunks(source: DiskSource, superblock: Superblock) -> Iterator[Chunk]:
-    for chunk in lookup.chunks(source, 0, ULLONG_MAX):
-        check_chunk(chunk, superblock.sectorsize)
-        yield chunk
+__all__ = ["DiskSource", "root_pointer"]
 
 
 class DiskSource:
@@ -179,39 +45,52 @@ class DiskSource:
         path: What was opened, or the first of several files.
         superblock: What the trees are found from.
         store: The blocks.
+        log: Remembers what is wrong.
+        on_error: What to do about what cannot be read.
         close: Closes the files.
-        devices: The devices by their numbers; none for a dump.
+        devices: The devices by their numbers, as many of them as there are; none for a dump.
+
+    Attributes:
+        superblock: As given.
+        on_error: As given.
+        trees: Reads the trees, given their roots.
     """
 
     mounted = False
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         path: str,
         superblock: Superblock,
         store: BlockStore,
         *,
+        log: DamageLog,
+        on_error: OnError = "raise",
         close: Callable[[], None],
-        devices: dict[int, Device] | None = None,
+        devices: Mapping[int, Device] | None = None,
     ) -> None:
         self.path = path
         self.superblock = superblock
+        self.log = log
+        self.on_error = on_error
         self.close = close
-        self._devices = devices or {}
+        self.devices = devices or {}
         block_format = BlockFormat(
             superblock.nodesize, superblock.checksum, superblock.header_fsid.bytes
         )
-        self._trees = TreeReader(store, block_format)
+        self.trees = TreeReader(store, block_format, log)
         self._roots: dict[int, Pointer] = {
-            constants.ROOT_TREE_OBJECTID: Pointer(
-                superblock.root, superblock.generation, superblock.root_level
-            ),
             constants.CHUNK_TREE_OBJECTID: Pointer(
                 superblock.chunk_root,
                 superblock.chunk_root_generation,
                 superblock.chunk_root_level,
             ),
         }
+        if superblock.log_root:
+            # It is written while the transaction after the last commit runs.
+            self._roots[constants.TREE_LOG_OBJECTID] = Pointer(
+                superblock.log_root, superblock.generation + 1, superblock.log_root_level
+            )
 
     def search(
         self,
@@ -222,8 +101,11 @@ class DiskSource:
         max_transid: int = ULLONG_MAX,
         nr_items: int | None = None,
     ) -> Iterator[tuple[SearchHeader, Bytes]]:
+        root = self._root_or_lose(tree)
+        if root is None:
+            return
         left = ULLONG_MAX if nr_items is None else nr_items
-        for item in self._trees.items(self._root(tree), min_key.key, max_key.key):
+        for item in self.trees.items(root, min_key.key, max_key.key, self._loser(tree)):
             if left <= 0:
                 return
             if min_transid <= item[0].transid <= max_transid:
@@ -231,7 +113,31 @@ class DiskSource:
                 yield item
 
     def batches(self, tree: int, min_key: Key, max_key: Key) -> Iterator[ItemBatch]:
-        return self._trees.batches(self._root(tree), min_key.key, max_key.key)
+        root = self._root_or_lose(tree)
+        if root is not None:
+            yield from self.trees.batches(root, min_key.key, max_key.key, self._loser(tree))
+
+    def search_root(
+        self, root: RootItem, min_key: Key, max_key: Key
+    ) -> Iterator[tuple[SearchHeader, Bytes]]:
+        """Yield header and body of items of the tree that a root item leads to.
+
+        For trees that have no number of their own: log trees, subvolumes that are deleted, and
+        what a balance is moving.
+
+        Raises:
+            CorruptError: A tree block has no copy that passes all checks.
+        """
+        lose = self._loser(root.objectid)
+        return self.trees.items(root_pointer(root), min_key.key, max_key.key, lose)
+
+    def lose(self, tree: int, min_key: int, max_key: int, error: BtrfsError) -> None:
+        if self.on_error == "raise":
+            raise error
+        self.log.lose(LostKeys(tree, _key(min_key), _key(max_key), str(error)))
+
+    def _loser(self, tree: int) -> Lose:
+        return partial(self.lose, tree)
 
     def blocks_from(self, root: RootItem, key: Key) -> float:
         """Return about how many blocks of a tree there are from a key on.
@@ -243,15 +149,12 @@ class DiskSource:
         Raises:
             CorruptError: A tree block is damaged.
         """
-        return self._trees.blocks_from(_pointer(root), key.key)
+        return self.trees.blocks_from(root_pointer(root), key.key)
 
     def fs_info(self) -> ioctl.FsInfo:
         superblock = self.superblock
-        devids = [device.devid for device in self.device_items()]
-        if not devids:
-            raise CorruptError("chunk tree", expected="items of devices", found="none")
         return ioctl.FsInfo._from_values(
-            max_id=max(devids),
+            max_id=max(self._devids(), default=0),
             num_devices=superblock.num_devices,
             fsid=superblock.fsid,
             nodesize=superblock.nodesize,
@@ -266,7 +169,7 @@ class DiskSource:
 
     def dev_info(self, devid: int) -> ioctl.DevInfo:
         for item in self.device_items(devid, devid):
-            device = self._devices.get(devid)
+            device = self.devices.get(devid)
             return ioctl.DevInfo._from_values(
                 devid=devid,
                 uuid=item.uuid,
@@ -323,21 +226,74 @@ class DiskSource:
             "only a mounted filesystem can be synced", hint="mount the filesystem"
         )
 
-    def _root(self, tree: int) -> Pointer:
-        """Return where the root of a tree is.
+    def _root_or_lose(self, tree: int) -> Pointer | None:
+        """Return where the root of a tree is; None if nobody can tell and that is no error.
 
         Raises:
             TreeNotFoundError: There is no such tree.
         """
+        try:
+            return self.root(tree)
+        except UNREADABLE as error:
+            self.lose(tree, 0, KEY_MAX, error)
+            return None
+
+    def root(self, tree: int) -> Pointer:
+        """Return where the root of a tree is.
+
+        Raises:
+            TreeNotFoundError: There is no such tree.
+            CorruptError: There may be one, but where is in a block that cannot be read.
+        """
         if tree == 0:
             tree = self._default_subvolume()
         if tree not in self._roots:
-            root = self._root_item(tree)
-            # The kernel does not let deleted subvolumes be searched either.
-            if root is None or root.refs == 0:
-                raise TreeNotFoundError(f"there is no tree {tree} in this filesystem")
-            self._roots[tree] = _pointer(root)
+            if tree == constants.ROOT_TREE_OBJECTID:
+                self._roots[tree] = self._root_of_root_tree()
+            else:
+                self._roots[tree] = self._root_in_root_tree(tree)
         return self._roots[tree]
+
+    def _root_of_root_tree(self) -> Pointer:
+        superblock = self.superblock
+        pointer = Pointer(superblock.root, superblock.generation, superblock.root_level)
+        try:
+            self.trees.read(pointer)
+        except UNREADABLE as error:
+            self._offer_backups(error)
+            raise
+        return pointer
+
+    def _offer_backups(self, error: BtrfsError) -> None:
+        """Tell which of the backups of the root tree can be read."""
+        usable = []
+        reader = TreeReader(self.trees.store, self.trees.block_format, DamageLog())
+        for number, backup in enumerate(self.superblock.backups):
+            pointer = Pointer(backup.tree_root, backup.tree_root_gen, backup.tree_root_level)
+            try:
+                if is_usable(backup):
+                    reader.read(pointer)
+                    usable.append((backup.tree_root_gen, number))
+            except UNREADABLE:
+                continue
+        if usable:
+            generation, number = max(usable)
+            error.hint = (
+                f"--backup-root {number} reads the filesystem as it was at generation {generation}"
+            )
+            if self.on_error == "skip":
+                self.log.note(f"the root tree cannot be read, but {error.hint}")
+
+    def _root_in_root_tree(self, tree: int) -> Pointer:
+        item = self._root_item(tree)
+        # The kernel does not let deleted subvolumes be searched either.
+        if item is not None and item.refs:
+            return root_pointer(item)
+        key = Key(tree, constants.ROOT_ITEM_KEY, 0)
+        for lost in self.log.lost:
+            if lost.tree == constants.ROOT_TREE_OBJECTID and lost.min_key <= key <= lost.max_key:
+                raise CorruptError(f"the place of tree {tree} is not known: {lost.reason}")
+        raise TreeNotFoundError(f"there is no tree {tree} in this filesystem")
 
     def _root_item(self, tree: int) -> RootItem | None:
         min_key = Key(tree, constants.ROOT_ITEM_KEY, 0)
@@ -369,6 +325,13 @@ class DiskSource:
         found = lookup.items(self, constants.CHUNK_TREE_OBJECTID, min_key, max_key)
         return cast("list[DevItem]", list(found))
 
+    def _devids(self) -> Iterable[int]:
+        """Return the numbers of all devices; where the chunk tree is damaged, as far as known."""
+        try:
+            return {device.devid for device in self.device_items()} or self.devices.keys()
+        except UNREADABLE:
+            return self.devices.keys()
+
     def _global_reserve_size(self) -> int:
         """Return how many bytes the kernel keeps back for its own transactions.
 
@@ -396,19 +359,23 @@ class DiskSource:
         return min(max(used, least), _MAX_GLOBAL_RESERVE)
 
 
-def _pointer(root: RootItem) -> Pointer:
+def root_pointer(root: RootItem) -> Pointer:
     """Return where the root of a tree is.
 
     Raises:
         CorruptError: It cannot be there.
     """
-    if root.level >= constants.MAX_LEVEL or root.bytenr >= constants.MAX_ADDRESS:
+    if root.level >= constants.MAX_LEVEL or not 0 < root.bytenr < constants.MAX_ADDRESS:
         raise CorruptError(
             f"item {root.key}",
             expected="a root block at an address below 2**63, of a level below 8",
             found=f"address {root.bytenr}, level {root.level}",
         )
     return Pointer(root.bytenr, root.generation, root.level)
+
+
+def _key(number: int) -> Key:
+    return Key(0, 0, 0) + number
 
 
 # BTRFS_UNLINK_METADATA_UNITS and the limit in fs/btrfs/block-rsv.c.

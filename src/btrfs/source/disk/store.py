@@ -5,35 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from btrfs.errors import CorruptError
+from btrfs.damage import DamageLog
+from btrfs.errors import BtrfsError, CorruptError, MissingDeviceError
 from btrfs.source.disk.node import BlockFormat, Leaf, Node, Pointer, parse_block
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["BlockStore", "Copy", "read_block"]
+__all__ = ["UNREADABLE", "BlockStore", "Copy", "read_block"]
+
+UNREADABLE = (CorruptError, MissingDeviceError)
+"""What is raised where none of the copies of a block is good."""
 
 
 class Copy(NamedTuple):
-    """A copy of a tree block.
+    """A copy of a range of the virtual address space.
 
     Attributes:
         device: Path of the device or file that it is on.
         paddr: Where on it, in bytes.
-        data: The block; if it cannot be read, why.
+        data: The bytes; if they cannot be read, why: CorruptError or MissingDeviceError.
+        rebuilt: Whether they were worked out from the parity of RAID5 or RAID6, one of the ways
+            that there may be. The place is the one where they should be.
     """
 
     device: str
     paddr: int
-    data: bytes | CorruptError
+    data: bytes | BtrfsError
+    rebuilt: bool = False
 
 
 class BlockStore(Protocol):
     """Where tree blocks are kept: on devices, or in a dump."""
 
     def read_copies(self, vaddr: int, length: int) -> Iterator[Copy]:
-        """Yield all copies of a block.
+        """Yield all copies of a block, then what it must have been by each parity.
 
         Raises:
             CorruptError: There is no place for such an address.
@@ -42,7 +49,7 @@ class BlockStore(Protocol):
     def read_many(
         self, vaddrs: NDArray[np.int64], length: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Read the first copy of each of many blocks.
+        """Read one copy of each of many blocks.
 
         Returns:
             A buffer with the blocks one after another, and which of them were read.
@@ -50,20 +57,38 @@ class BlockStore(Protocol):
 
 
 def read_block(
-    store: BlockStore, block_format: BlockFormat, pointer: Pointer
+    store: BlockStore, block_format: BlockFormat, pointer: Pointer, log: DamageLog
 ) -> tuple[bytes, Leaf | Node]:
     """Return a block that has passed all checks, from whichever copy: its bytes, and parsed.
 
+    Args:
+        store: Where the block is.
+        block_format: What all blocks have in common.
+        pointer: What is known of this one.
+        log: Remembers the copies that do not pass.
+
     Raises:
-        CorruptError: There is no such copy. This is what is wrong with the first.
+        CorruptError: No copy passes. This is what is wrong with the first.
+        MissingDeviceError: All copies are on devices that are missing.
     """
-    errors = []
-    for device, paddr, data in store.read_copies(pointer.vaddr, block_format.nodesize):
-        if isinstance(data, CorruptError):
-            errors.append(data)
-            continue
-        try:
-            return data, parse_block(data, block_format, pointer)
-        except CorruptError as error:
-            errors.append(error.on(device, paddr))
-    raise errors[0]
+    errors: list[BtrfsError] = []
+    try:
+        for copy in store.read_copies(pointer.vaddr, block_format.nodesize):
+            if isinstance(copy.data, BtrfsError):
+                errors.append(copy.data)
+                continue
+            try:
+                block = parse_block(copy.data, block_format, pointer)
+            except CorruptError as error:
+                # A stripe of which nobody knows that it is wrong makes a wrong reconstruction.
+                if not copy.rebuilt:
+                    errors.append(error.on(copy.device, copy.paddr))
+                continue
+            for bad in errors:
+                log.add(bad, pointer.vaddr, recovered=True)
+            return copy.data, block
+    except CorruptError as error:
+        errors.append(error)
+    for bad in errors:
+        log.add(bad, pointer.vaddr, recovered=False)
+    raise next((bad for bad in errors if isinstance(bad, CorruptError)), errors[0])

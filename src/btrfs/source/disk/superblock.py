@@ -1,5 +1,6 @@
 """The superblock: what a device says about the filesystem that it belongs to."""
 
+import copy
 from collections.abc import Iterator
 from typing import Annotated, Any
 from uuid import UUID
@@ -13,19 +14,63 @@ from btrfs.constants import (
     SUPER_MAGIC,
     SUPER_MAGIC_OFFSET,
 )
-from btrfs.errors import CorruptError, UnsupportedFeatureError
+from btrfs.errors import BtrfsError, CorruptError, UnsupportedFeatureError
 from btrfs.items.device import DevItem
 from btrfs.layout import Stored, Struct, as_flags, hidden, u8, u16, u32, u64, uuid16
 from btrfs.source.disk.checksum import CHECKSUMS, ChecksumType
 from btrfs.text import flags_str
 
-__all__ = ["Superblock", "parse_superblock", "require_supported"]
+__all__ = [
+    "RootBackup",
+    "Superblock",
+    "is_usable",
+    "parse_superblock",
+    "require_supported",
+    "unsupported_features",
+    "with_backup_root",
+]
 
 _MIN_BLOCK_SIZE = 4096
 _MAX_BLOCK_SIZE = 65536
 
 # What changes the format in a way that this library does not follow.
 _UNSUPPORTED = constants.FEATURE_INCOMPAT_EXTENT_TREE_V2 | constants.FEATURE_INCOMPAT_REMAP_TREE
+
+
+class RootBackup(Struct):
+    """Where the roots of the trees were after one of the last commits (struct btrfs_root_backup).
+
+    A superblock has four of them, written in turn.
+
+    Attributes:
+        tree_root: Virtual address of the root tree's root block; 0 if there is no such backup.
+        tree_root_gen: Generation of that block.
+        tree_root_level: Its level.
+    """
+
+    tree_root: u64
+    tree_root_gen: u64
+    chunk_root: u64
+    chunk_root_gen: u64
+    extent_root: u64
+    extent_root_gen: u64
+    fs_root: u64
+    fs_root_gen: u64
+    dev_root: u64
+    dev_root_gen: u64
+    csum_root: u64
+    csum_root_gen: u64
+    total_bytes: u64
+    bytes_used: u64
+    num_devices: u64
+    unused_64: Annotated[bytes, Stored("32s", "V32")] = hidden()
+    tree_root_level: u8
+    chunk_root_level: u8
+    extent_root_level: u8
+    fs_root_level: u8
+    dev_root_level: u8
+    csum_root_level: u8
+    unused_8: Annotated[bytes, Stored("10s", "V10")] = hidden()
 
 
 class Superblock(Struct):
@@ -77,6 +122,15 @@ class Superblock(Struct):
         return self.label_bytes.split(b"\0", 1)[0].decode(errors="surrogateescape")
 
     @property
+    def backups(self) -> list[RootBackup]:
+        """The four backups, whatever is in them."""
+        size = RootBackup.struct_size
+        return [
+            RootBackup(self.root_backups[at : at + size])
+            for at in range(0, len(self.root_backups), size)
+        ]
+
+    @property
     def checksum(self) -> ChecksumType:
         """The type of all checksums."""
         return CHECKSUMS[self.csum_type]
@@ -122,20 +176,65 @@ def parse_superblock(data: bytes, name: str, paddr: int) -> Superblock | None:
     return superblock
 
 
+def unsupported_features(superblock: Superblock) -> str | None:
+    """Return the names of features that change the format in a way unknown here; None if none."""
+    known = sum(constants.FEATURE_INCOMPAT_NAMES) & ~_UNSUPPORTED
+    unknown = superblock.incompat_flags & ~known
+    return flags_str(unknown, constants.FEATURE_INCOMPAT_NAMES) if unknown else None
+
+
 def require_supported(superblock: Superblock) -> None:
     """Refuse features that change the format in a way unknown here.
 
     Raises:
         UnsupportedFeatureError: There are such features; the text names them.
     """
-    known = sum(constants.FEATURE_INCOMPAT_NAMES) & ~_UNSUPPORTED
-    unknown = superblock.incompat_flags & ~known
-    if unknown:
-        names = flags_str(unknown, constants.FEATURE_INCOMPAT_NAMES)
+    names = unsupported_features(superblock)
+    if names is not None:
         raise UnsupportedFeatureError(
             f"the filesystem has incompatible features that are not supported: {names}",
-            hint="mount it with a kernel that knows them, and give the mount point",
+            hint="mount it with a kernel that knows them and give the mount point, or read what"
+            " can be read all the same with --unknown-features",
         )
+
+
+def with_backup_root(superblock: Superblock, number: int) -> Superblock:
+    """Return a superblock that leads to the root tree of a backup.
+
+    Everything else stays, as when the kernel mounts with rescue=usebackuproot; but the log trees
+    belong to the last commit only.
+
+    Args:
+        superblock: The superblock.
+        number: Which of its backups, 0 to 3.
+
+    Raises:
+        BtrfsError: There is no such backup.
+    """
+    backup = superblock.backups[number]
+    if not is_usable(backup):
+        others = [i for i, other in enumerate(superblock.backups) if is_usable(other)]
+        raise BtrfsError(
+            f"the superblock has no backup root {number}",
+            hint=f"it has {', '.join(map(str, others))}" if others else "it has none at all",
+        )
+    changed = copy.copy(superblock)
+    changed.root = backup.tree_root
+    changed.root_level = backup.tree_root_level
+    changed.generation = backup.tree_root_gen
+    changed.log_root = 0
+    return changed
+
+
+def is_usable(backup: RootBackup) -> bool:
+    """Return whether there can be roots at the addresses of a backup."""
+    return all(
+        0 < address < MAX_ADDRESS and level < MAX_LEVEL
+        for address, level in (
+            (backup.tree_root, backup.tree_root_level),
+            (backup.chunk_root, backup.chunk_root_level),
+        )
+    )
 
 
 def _violations(superblock: Superblock, data: bytes, paddr: int) -> Iterator[tuple[str, Any, Any]]:
@@ -157,6 +256,12 @@ def _violations(superblock: Superblock, data: bytes, paddr: int) -> Iterator[tup
         ("nodesize", _is_block_size(nodesize), sizes, nodesize),
         ("nodesize", nodesize >= sectorsize, f"at least {sectorsize}", nodesize),
         ("num_devices", superblock.num_devices > 0, "at least 1", 0),
+        (
+            "dev_item.devid",
+            superblock.dev_item.devid < MAX_ADDRESS,
+            f"below {MAX_ADDRESS}",
+            superblock.dev_item.devid,
+        ),
         (
             "sys_chunk_array_size",
             array_size <= len(superblock.sys_chunk_array),

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from btrfs.damage import DamageLog
+from btrfs.errors import BtrfsError
 from btrfs.items.base import SearchHeader
 from btrfs.source.disk.node import BlockFormat, Leaf, Node, Pointer
-from btrfs.source.disk.store import BlockStore, read_block
+from btrfs.source.disk.store import UNREADABLE, BlockStore, read_block
 
 if TYPE_CHECKING:
     from btrfs.columns import ItemBatch
 
-__all__ = ["TreeReader"]
+__all__ = ["Lose", "TreeReader"]
+
+Lose = Callable[[int, int, BtrfsError], None]
+"""Takes the lowest and the highest key below a block that cannot be read, and why not.
+
+It raises that, or returns: then what is below the block is left out.
+"""
 
 # A look-up needs a path from the root to a leaf. A parsed block takes some 100 KiB.
 _CACHED_BLOCKS = 16
+
+# Where much is damaged, the same blocks are asked for over and over.
+_REMEMBERED_FAILURES = 4096
 
 # So many of the children of a node tell how large the others are.
 _SAMPLES = 8
@@ -29,40 +40,79 @@ class TreeReader:
     Args:
         store: Where the blocks are.
         block_format: What they have in common.
+        log: Remembers the copies of blocks that are damaged.
     """
 
-    def __init__(self, store: BlockStore, block_format: BlockFormat) -> None:
-        self._store = store
-        self._format = block_format
+    def __init__(self, store: BlockStore, block_format: BlockFormat, log: DamageLog) -> None:
+        self.store = store
+        self.block_format = block_format
+        self._log = log
         # Blocks that have been checked: a look-up begins with the same few each time.
         self._cache: OrderedDict[Pointer, Leaf | Node] = OrderedDict()
+        self._failures: OrderedDict[Pointer, BtrfsError] = OrderedDict()
         # What is below some nodes, in blocks.
         self._sizes: dict[Pointer, float] = {}
 
     def items(
-        self, root: Pointer, min_key: int, max_key: int
+        self, root: Pointer, min_key: int, max_key: int, lose: Lose
     ) -> Iterator[tuple[SearchHeader, memoryview]]:
         """Yield header and body of the items of a tree between two keys, both included.
 
-        Raises:
-            CorruptError: A block has no copy that passes all checks.
+        Args:
+            root: Root of the tree.
+            min_key: The lowest key, and
+            max_key: the highest key wanted.
+            lose: What to do where no copy of a block passes all checks.
         """
-        for leaves in self._leaves(root, min_key, max_key):
+        for leaves in self._leaves(root, min_key, max_key, lose):
             for pointer in leaves:
-                leaf = self._read(pointer)
-                assert isinstance(leaf, Leaf)
-                yield from leaf.items(min_key, max_key)
+                leaf = self._read_or_lose(pointer, lose)
+                if leaf is not None:
+                    assert isinstance(leaf, Leaf)
+                    yield from leaf.items(min_key, max_key)
 
-    def batches(self, root: Pointer, min_key: int, max_key: int) -> Iterator[ItemBatch]:
-        """Yield the same items many at a time.
+    def batches(self, root: Pointer, min_key: int, max_key: int, lose: Lose) -> Iterator[ItemBatch]:
+        """Yield the same items many at a time."""
+        from btrfs.source.disk.bulk import BulkReader
+
+        leaves = chain.from_iterable(self._leaves(root, min_key, max_key, lose))
+        reader = BulkReader(self.store, self.block_format, self._log, lose)
+        return reader.batches(leaves, min_key, max_key)
+
+    def blocks(self, root: Pointer, min_key: int, max_key: int, lose: Lose) -> Iterator[Pointer]:
+        """Yield where the blocks of a tree are that may lead to keys between two keys.
+
+        A block comes before those below it. Leaves are not read, so some of them may be damaged.
+        """
+        yield root
+        if root.level == 0:
+            return
+        node = self._read_or_lose(root, lose)
+        if node is None:
+            return
+        assert isinstance(node, Node)
+        for child in node.children_between(min_key, max_key):
+            yield from self.blocks(child, min_key, max_key, lose)
+
+    def read(self, pointer: Pointer) -> Leaf | Node:
+        """Return a block.
 
         Raises:
-            CorruptError: A block has no copy that passes all checks.
+            CorruptError: It has no copy that passes all checks.
+            MissingDeviceError: All copies are on devices that are missing.
         """
-        from btrfs.source.disk.bulk import read_batches
-
-        leaves = chain.from_iterable(self._leaves(root, min_key, max_key))
-        return read_batches(leaves, self._store, self._format, min_key, max_key)
+        if pointer in self._cache:
+            self._cache.move_to_end(pointer)
+            return self._cache[pointer]
+        if pointer in self._failures:
+            raise self._failures[pointer].with_traceback(None)
+        try:
+            block = read_block(self.store, self.block_format, pointer, self._log)[1]
+        except UNREADABLE as error:
+            _remember(self._failures, pointer, error, _REMEMBERED_FAILURES)
+            raise
+        _remember(self._cache, pointer, block, _CACHED_BLOCKS)
+        return block
 
     def blocks_from(self, root: Pointer, key: int) -> float:
         """Return about how many blocks of a tree there are from a key on.
@@ -102,27 +152,43 @@ class TreeReader:
         return len(others) * sum(map(self._size, sample)) / len(sample) + self._size(last)
 
     def _node(self, pointer: Pointer) -> Node:
-        node = self._read(pointer)
+        node = self.read(pointer)
         assert isinstance(node, Node)
         return node
 
-    def _leaves(self, pointer: Pointer, min_key: int, max_key: int) -> Iterator[list[Pointer]]:
+    def _leaves(
+        self, pointer: Pointer, min_key: int, max_key: int, lose: Lose
+    ) -> Iterator[list[Pointer]]:
         """Yield the leaves that may hold keys between two keys, all below one node at a time."""
         if pointer.level == 0:
             yield [pointer]
             return
-        children = self._node(pointer).children_between(min_key, max_key)
+        node = self._read_or_lose(pointer, lose)
+        if node is None:
+            return
+        assert isinstance(node, Node)
+        children = node.children_between(min_key, max_key)
         if pointer.level == 1:
             yield children
             return
         for child in children:
-            yield from self._leaves(child, min_key, max_key)
+            yield from self._leaves(child, min_key, max_key, lose)
 
-    def _read(self, pointer: Pointer) -> Leaf | Node:
-        if pointer in self._cache:
-            self._cache.move_to_end(pointer)
-        else:
-            self._cache[pointer] = read_block(self._store, self._format, pointer)[1]
-            if len(self._cache) > _CACHED_BLOCKS:
-                self._cache.popitem(last=False)
-        return self._cache[pointer]
+    def _read_or_lose(self, pointer: Pointer, lose: Lose) -> Leaf | Node | None:
+        try:
+            return self.read(pointer)
+        except UNREADABLE as error:
+            lose(pointer.min_key or 0, pointer.max_key, error)
+            return None
+
+
+_Value = TypeVar("_Value")
+
+
+def _remember(
+    known: OrderedDict[Pointer, _Value], pointer: Pointer, value: _Value, most: int
+) -> None:
+    """Add something to what is known, and forget the oldest if that is too much."""
+    known[pointer] = value
+    if len(known) > most:
+        known.popitem(last=False)
