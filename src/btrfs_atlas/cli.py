@@ -18,6 +18,8 @@ from functools import partial
 from importlib import import_module
 from typing import NoReturn
 
+from btrfs_atlas.targets import one_line
+
 # numpy's linear algebra, which is not used here, would start threads as soon as it is imported;
 # that takes as long as to draw a small picture.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -158,7 +160,7 @@ def _explain(error: Exception) -> tuple[str, str | None]:
 
     hint = getattr(error, "hint", None)
     if isinstance(error, CorruptError):
-        return str(error), hint or "this is damage; btrfs check tells how much there is"
+        return str(error), hint or "this is damage; btrfs-atlas check tells how much there is"
     if isinstance(error, MemoryError):
         return "not enough memory", "choose a smaller --order"
     if isinstance(error, OSError) and error.strerror:
@@ -170,5 +172,5 @@ def _explain(error: Exception) -> tuple[str, str | None]:
 
 
 def _complain(message: str, hint: str | None) -> None:
-    line = " ".join(message.encode(errors="backslashreplace").decode().split())
+    line = one_line(message)
     print(f"Error: {line}. Hint: {hint}" if hint else f"Error: {line}", file=sys.stderr)

@@ -6,45 +6,106 @@ import argparse
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from btrfs.ctree import BlockGroupItem
-    from btrfs.filesystem import FileSystem, SourceChoice
+    from btrfs.filesystem import FileSystem
 
 _SOURCES = ("auto", "mounted", "unmounted")
 
 
-def add_source_argument(parser: argparse._ActionsContainer, default: str = "auto") -> None:
-    """Declare the option that says how to read what is named."""
+def add_source_arguments(
+    parser: argparse._ActionsContainer, *, suppress_defaults: bool = False
+) -> None:
+    """Declare the options that say how to read what is named.
+
+    Args:
+        parser: Where to declare them.
+        suppress_defaults: Leave them alone if they are not given, as they may be somewhere else.
+    """
+
+    def default(value: object) -> object:
+        return argparse.SUPPRESS if suppress_defaults else value
+
     parser.add_argument(
         "--source",
         choices=_SOURCES,
-        default=default,
+        default=default("auto"),
         help="read through the kernel (mounted), or read the devices or images directly"
         " (unmounted); by default as the TARGET is",
     )
+    parser.add_argument(
+        "--super",
+        dest="superblock",
+        type=int,
+        choices=(0, 1, 2),
+        default=default(None),
+        help="go by this copy of the superblock: at 64 KiB, 64 MiB or 256 GiB (default: by the"
+        " newest that is valid)",
+    )
+    parser.add_argument(
+        "--backup-root",
+        type=int,
+        choices=(0, 1, 2, 3),
+        default=default(None),
+        help="read the filesystem as of one of the last commits, from this backup in the"
+        " superblock",
+    )
+    parser.add_argument(
+        "--unknown-features",
+        action="store_true",
+        default=default(False),
+        help="read it also where it has incompatible features that are not known here",
+    )
+
+
+def source_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what was said about how to read a filesystem, as arguments of FileSystem."""
+    names = ("source", "superblock", "backup_root", "unknown_features")
+    return {name: getattr(args, name) for name in names}
 
 
 @contextmanager
-def opened(targets: Sequence[str], source: SourceChoice) -> Iterator[FileSystem]:
+def opened(targets: Sequence[str], **options: Any) -> Iterator[FileSystem]:
     """Open the filesystem that the targets are, or are members of.
 
-    What goes wrong while it is open is told with its name.
+    What goes wrong while it is open is told with its name. What is wrong with it, but did not keep
+    it from being read, is told at the end.
+
+    Args:
+        targets: What the user named.
+        options: How to read it; arguments of FileSystem.
     """
     import btrfs
 
     try:
-        with btrfs.FileSystem(targets[0] if len(targets) == 1 else targets, source=source) as fs:
+        with btrfs.FileSystem(targets[0] if len(targets) == 1 else targets, **options) as fs:
             yield fs
+            _warn(fs)
     except OSError as error:
         # What the kernel says about a filesystem does not name it. Only writing can take up space,
         # so that error is about the output.
         if error.filename is None and error.errno != errno.ENOSPC:
             error.filename = " ".join(targets)
         raise
+
+
+def _warn(fs: FileSystem) -> None:
+    summary = fs.damage_summary()
+    if summary is not None:
+        # Behind what is still in the buffer.
+        sys.stdout.flush()
+        print(f"Warning: {one_line(summary)}", file=sys.stderr)
+
+
+def one_line(text: str) -> str:
+    """Return a text in one line that any terminal can show."""
+    return " ".join(text.encode(errors="backslashreplace").decode().split())
 
 
 def block_group(fs: FileSystem, vaddr: int) -> BlockGroupItem:
@@ -68,27 +129,42 @@ def block_group(fs: FileSystem, vaddr: int) -> BlockGroupItem:
 def filesystems(targets: Iterable[str]) -> list[list[str]]:
     """Return the targets, those together that are members of the same filesystem.
 
-    Folders and dumps made by btrfs-image hold a whole filesystem, so each of them stays alone.
+    Folders and dumps made by btrfs-image hold a whole filesystem, so each of them stays alone. A
+    device without a valid superblock, which can be a destroyed one, goes with the others if these
+    are of one filesystem.
 
     Raises:
-        BtrfsError: A device cannot be read.
         OSError: There is no such file, or it must not be read.
     """
-    together: dict[object, list[str]] = {}
-    for i, target in enumerate(targets):
-        together.setdefault(_fsid_of_member(target) or i, []).append(target)
-    return list(together.values())
+    members: dict[object, list[str]] = {}
+    alone, destroyed = [], []
+    for target in targets:
+        if not _is_device(target):
+            alone.append(target)
+        elif (fsid := _fsid(target)) is not None:
+            members.setdefault(fsid, []).append(target)
+        else:
+            destroyed.append(target)
+    if len(members) == 1 and not alone:
+        return [[*chain(*members.values()), *destroyed]]
+    return [*members.values(), *([target] for target in (*alone, *destroyed))]
 
 
-def _fsid_of_member(target: str) -> object:
-    """Return the fsid of a device or of its image; None if the target is something else."""
-    from btrfs.source.disk.devices import has_superblock, open_device
+def _is_device(target: str) -> bool:
+    """Return whether a target is a device or an image of one."""
     from btrfs.source.metadump import is_metadump
 
     mode = os.stat(target).st_mode
-    if not (stat.S_ISBLK(mode) or stat.S_ISREG(mode)):
+    return stat.S_ISBLK(mode) or (stat.S_ISREG(mode) and not is_metadump(target))
+
+
+def _fsid(target: str) -> object:
+    """Return the fsid of a device or of its image; None if it has no valid superblock."""
+    from btrfs.errors import CorruptError, NotBtrfsError
+    from btrfs.source.disk.devices import open_device
+
+    try:
+        with closing(open_device(target)) as device:
+            return device.superblock.fsid
+    except (CorruptError, NotBtrfsError):
         return None
-    if is_metadump(target) or not has_superblock(target):
-        return None
-    with closing(open_device(target)) as device:
-        return device.superblock.fsid

@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 
     selection = _selection(args)
     _warn(args)
-    with opened([args.path], "auto") as fs:
+    with opened([args.path]) as fs:
         if not args.dry_run:
             balancing.require_balanceable(fs)
         selected = _load(fs, selection)

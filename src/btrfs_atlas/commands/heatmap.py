@@ -7,7 +7,13 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from btrfs_atlas.targets import add_source_argument, block_group, filesystems, opened
+from btrfs_atlas.targets import (
+    add_source_arguments,
+    block_group,
+    filesystems,
+    opened,
+    source_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw the extents of the block group at this virtual address, instead of the whole"
         " filesystem",
     )
-    add_source_argument(what)
+    add_source_arguments(what)
 
     how = parser.add_argument_group("how to draw it")
     how.add_argument(
@@ -186,7 +192,7 @@ def _draw(
     from btrfs_atlas.progress import ProgressBar
 
     with (
-        opened(targets, args.source) as fs,
+        opened(targets, on_error="skip", **source_options(args)) as fs,
         ProgressBar("drawing", wanted=args.verbose == args.quiet == 0) as progress,
     ):
         grid, parts = _walk(fs, args, progress)

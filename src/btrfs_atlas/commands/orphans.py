@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     """Follow the removal."""
     from btrfs import orphans
 
-    with opened([args.mountpoint], "auto") as fs:
+    with opened([args.mountpoint]) as fs:
         _require_mounted(fs)
         for event in orphans.watch(fs, interval=args.interval, forever=args.wait):
             # Others may want to read along.

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from btrfs_atlas.targets import add_source_argument, block_group, opened
+from btrfs_atlas.targets import add_source_arguments, block_group, opened, source_options
 
 if TYPE_CHECKING:
     from btrfs.ctree import BlockGroupItem, Chunk, FileSystem, Key
@@ -117,7 +117,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser, *, defaults: bool) ->
     parser.add_argument(
         "--limit", metavar="N", type=_count, default=default(None), help="show at most N"
     )
-    add_source_argument(parser, "auto" if defaults else argparse.SUPPRESS)
+    add_source_arguments(parser, suppress_defaults=not defaults)
 
 
 def _add_file_arguments(parser: argparse.ArgumentParser) -> None:
@@ -166,17 +166,18 @@ def _add_optional_vaddr_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> None:
-    """Search and print."""
+def run(args: argparse.Namespace) -> int:
+    """Search and print; return 1 if something had to be left out."""
     kind = _KINDS[args.kind]
     if not args.targets:
         _locate_file(args)
-    with opened(args.targets, args.source) as fs:
+    with opened(args.targets, on_error="skip", **source_options(args)) as fs:
         try:
             found = _selected(fs, args, kind)
             _print(chain.from_iterable(map(_FORMATS[args.format](), found)))
         except FileNotFoundError as error:
             raise _no_such_tree(fs, args) or error from None
+        return 1 if fs.lost else 0
 
 
 def _selected(fs: FileSystem, args: argparse.Namespace, kind: _Kind) -> Iterator[Any]:
@@ -261,6 +262,12 @@ def _orphan_items(fs: FileSystem, _: argparse.Namespace) -> Iterator[Any]:
     return fs.search(ctree.ROOT_TREE_OBJECTID, first, last)
 
 
+def _log_items(fs: FileSystem, _: argparse.Namespace) -> Iterator[Any]:
+    for root in fs.log_trees():
+        yield root
+        yield from fs.search_root(root)
+
+
 def _block_group_items(fs: FileSystem, args: argparse.Namespace) -> Iterator[Any]:
     from btrfs import ctree
 
@@ -303,6 +310,11 @@ _KINDS = {
         "items of a tree between two keys",
         lambda fs, args: fs.search(args.tree, args.min_key, args.max_key),
         _add_dump_arguments,
+    ),
+    "log_trees": _Kind(
+        "items of the log trees: what was synced after the last commit of a filesystem that was"
+        " not cleanly unmounted",
+        _log_items,
     ),
     "block_group_contents": _Kind(
         "items of the extent tree inside a block group", _block_group_items, _add_vaddr_argument

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from btrfs_atlas.targets import add_source_argument, opened
+from btrfs_atlas.targets import add_source_arguments, opened, source_options
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -51,14 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="write an object with all counters, exact to the byte"
     )
-    add_source_argument(parser)
+    add_source_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Report."""
     from btrfs.advice import metadata_shortage
 
-    with opened(args.targets, args.source) as fs:
+    with opened(args.targets, **source_options(args)) as fs:
         usage = fs.usage()
         shortage = metadata_shortage(fs, usage)
         warnings = [_warning(fs, shortage)] if shortage else []
