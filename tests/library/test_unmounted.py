@@ -210,6 +210,14 @@ def test_superblock_of_choice(image: Path) -> None:
         FileSystem(image, superblock=2)
 
 
+def test_superblock_of_a_dump(tmp_path: Path) -> None:
+    dump = support.stored_image("block-group-tree.btrfs-image", tmp_path)
+    with FileSystem(dump, superblock=0) as fs:
+        assert all_items(fs)
+    with pytest.raises(NotBtrfsError, match="has no copy 1 of the superblock"):
+        FileSystem(dump, superblock=1)
+
+
 def test_superblock_that_is_gone(image: Path) -> None:
     with FileSystem(image) as fs:
         items = all_items(fs)

@@ -71,6 +71,11 @@ def open_unmounted(paths: list[str], options: ReadOptions = _READ_DIRECTLY) -> D
             f"{dumps[0]} is a dump made by btrfs-image",
             hint="give a dump alone: it holds the metadata of all devices",
         )
+    if options.superblock:
+        raise NotBtrfsError(
+            f"{dumps[0]} has no copy {options.superblock} of the superblock",
+            hint="a dump made by btrfs-image has one superblock only",
+        )
     return _open_dump(dumps[0], options)
 
 

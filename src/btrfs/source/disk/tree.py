@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from copy import copy
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
@@ -105,11 +106,12 @@ class TreeReader:
             self._cache.move_to_end(pointer)
             return self._cache[pointer]
         if pointer in self._failures:
-            raise self._failures[pointer].with_traceback(None)
+            raise copy(self._failures[pointer])
         try:
             block = read_block(self.store, self.block_format, pointer, self._log)[1]
         except UNREADABLE as error:
-            _remember(self._failures, pointer, error, _REMEMBERED_FAILURES)
+            # Not the error itself: with its traceback it would keep whole blocks in memory.
+            _remember(self._failures, pointer, copy(error), _REMEMBERED_FAILURES)
             raise
         _remember(self._cache, pointer, block, _CACHED_BLOCKS)
         return block
