@@ -14,6 +14,7 @@ the buffer, which has an element per byte position.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from btrfs.errors import CorruptError
-from btrfs.items.base import ItemData
+from btrfs.items.base import ItemData, SearchHeader
 from btrfs.key import Key
 from btrfs.layout import Field
 
@@ -76,6 +77,16 @@ class ItemBatch:
     def key(self, index: int) -> Key:
         """Return the key of one item."""
         return Key(int(self.objectid[index]), int(self.type[index]), int(self.offset[index]))
+
+    def found(self) -> Iterator[tuple[SearchHeader, memoryview]]:
+        """Yield header and body of each item, as a search does."""
+        data = self.buffer.data
+        parts = (self.transid, self.objectid, self.offset, self.type, self.size, self.body)
+        for transid, objectid, offset, key_type, size, body in zip(
+            *(part.tolist() for part in parts), strict=True
+        ):
+            header = SearchHeader(transid, objectid, offset, key_type, size)
+            yield header, data[body : body + size]
 
     def keys(self, indexes: NDArray[Any]) -> list[int]:
         """Return the keys of some items as numbers of 136 bits."""

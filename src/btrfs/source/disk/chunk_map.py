@@ -89,7 +89,7 @@ class ChunkMap:
         Raises:
             CorruptError: No chunk holds the range.
         """
-        chunk = self._chunk_at(vaddr, length)
+        chunk = self.chunk_at(vaddr, length)
         profile = profile_of(chunk.type)
         return [
             [
@@ -98,6 +98,17 @@ class ChunkMap:
             ]
             for copy in range(profile.ncopies)
         ]
+
+    def together(self, vaddr: int) -> int:
+        """Return how many bytes from an address on lie together on each device.
+
+        Raises:
+            CorruptError: No chunk holds the address.
+        """
+        chunk = self.chunk_at(vaddr)
+        at = vaddr - chunk.vaddr
+        left = chunk.length - at
+        return min(left, STRIPE_LEN - at % STRIPE_LEN) if profile_of(chunk.type).striped else left
 
     def rows(self, vaddr: int, length: int) -> list[Row]:
         """Return the rows of stripes that a range of virtual addresses can be rebuilt from.
@@ -108,7 +119,7 @@ class ChunkMap:
         Raises:
             CorruptError: No chunk holds the range.
         """
-        chunk = self._chunk_at(vaddr, length)
+        chunk = self.chunk_at(vaddr, length)
         profile = profile_of(chunk.type)
         if not profile.nparity:
             return []
@@ -160,7 +171,12 @@ class ChunkMap:
                 chosen, at = chosen[left], at[left]
         return found, paddrs
 
-    def _chunk_at(self, vaddr: int, length: int) -> Chunk:
+    def chunk_at(self, vaddr: int, length: int = 1) -> Chunk:
+        """Return the chunk that holds a range of virtual addresses.
+
+        Raises:
+            CorruptError: There is none.
+        """
         index = bisect_right(self._starts, vaddr) - 1
         if index >= 0:
             chunk = self._chunks[index]

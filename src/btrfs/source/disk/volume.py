@@ -73,20 +73,20 @@ class Volume:
         yield from raid56.reconstructions(data, p, q, row.wanted)
 
     def _bytes(self, piece: Piece) -> bytes | None:
-        data = self._read(piece)
+        data = self.read(piece)
         return data if isinstance(data, bytes) else None
 
     def _read_all(self, pieces: list[Piece]) -> bytes | BtrfsError:
         """Return the bytes of all pieces; if one cannot be read, why."""
         parts = []
         for piece in pieces:
-            part = self._read(piece)
+            part = self.read(piece)
             if isinstance(part, BtrfsError):
                 return part
             parts.append(part)
         return b"".join(parts)
 
-    def _read(self, piece: Piece) -> bytes | BtrfsError:
+    def read(self, piece: Piece) -> bytes | BtrfsError:
         """Return the bytes of a piece; if it cannot be read, why."""
         devid, paddr, length = piece
         device = self.devices.get(devid)
