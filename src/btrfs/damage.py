@@ -8,6 +8,7 @@ missing. A :class:`DamageLog` holds them.
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import NamedTuple
 
 from btrfs.errors import BtrfsError, CorruptError
@@ -16,7 +17,7 @@ from btrfs.text import counted
 
 __all__ = ["Damage", "DamageLog", "LostKeys"]
 
-_MAX_ENTRIES = 10_000
+_MAX_ENTRIES = 100_000
 """A disk full of damage must not fill the memory too."""
 
 
@@ -111,9 +112,7 @@ class DamageLog:
 
     def lose(self, lost: LostKeys) -> None:
         """Remember keys that were left out."""
-        place = lost[:3]
-        if place not in self._known and len(self.lost) < _MAX_ENTRIES:
-            self._known.add(place)
+        if self._is_new(lost[:3], self.lost):
             self.lost.append(lost)
 
     def note(self, words: str) -> None:
@@ -122,10 +121,18 @@ class DamageLog:
             self.notes.append(words)
 
     def _add(self, damage: Damage) -> None:
-        place = (damage.device, damage.paddr, damage.vaddr)
-        if place not in self._known and len(self.damage) < _MAX_ENTRIES:
-            self._known.add(place)
+        if self._is_new((damage.device, damage.paddr, damage.vaddr), self.damage):
             self.damage.append(damage)
+
+    def _is_new(self, place: object, entries: Sized) -> bool:
+        """Return whether a place is not known yet, and there is room for it among some entries."""
+        if place in self._known:
+            return False
+        if len(entries) == _MAX_ENTRIES:
+            self.note(f"there is more damage than the {_MAX_ENTRIES:,} places that are listed")
+            return False
+        self._known.add(place)
+        return True
 
     def summary(self) -> str | None:
         """Return all of it in one line without a full stop; None if there is nothing to say."""

@@ -119,6 +119,10 @@ def block_group(fs: FileSystem, vaddr: int) -> BlockGroupItem:
     try:
         return fs.block_group(vaddr)
     except ItemNotFoundError:
+        if fs.lost:
+            raise BtrfsError(
+                f"the block group at vaddr {vaddr} could not be read: {fs.lost[-1].reason}"
+            ) from None
         hint = "btrfs-atlas search block_groups lists them"
         for group in fs.block_groups():
             if group.vaddr < vaddr < group.vaddr + group.length:

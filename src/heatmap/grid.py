@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heatmap import curves
+from heatmap import curves, hatching
 from heatmap.errors import HeatmapError
 from heatmap.intervals import Intervals
 from heatmap.layers import Layer
@@ -95,13 +95,20 @@ class Grid:
     @property
     def pixels(self) -> NDArray[np.uint8]:
         """The finished picture: red, green and blue, an array (height, width, 3), uint8."""
-        return rgb(self._finish())
+        return rgb(hatching.hatched(self._finish(), self.layer.palette.line_colour))
 
     def image(self) -> Image:
         """Return the finished picture as an image, 2^size high and wide."""
         from heatmap import picture
 
-        return picture.image(self._finish(), 1 << self.size)
+        packed = self._finish()
+        hatched = self.layer.palette.hatched
+        if hatched is not None and self._lengths[hatched]:
+            # The lines are as fine as the image is, not as the pixels are.
+            times = 1 << (self.size - self.order)
+            packed = packed.repeat(times, axis=0).repeat(times, axis=1)
+            packed = hatching.hatched(packed, self.layer.palette.line_colour)
+        return picture.image(packed, 1 << self.size)
 
     def entries(self) -> list[LegendEntry]:
         """Return what the colours of the picture mean, and how many bytes have each of them."""

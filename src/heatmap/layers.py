@@ -6,22 +6,28 @@ particular to a kind of map is in its layer: another kind of map is another laye
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import accumulate
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from btrfs import constants, utils, volumes
+from btrfs.errors import ItemNotFoundError
 from btrfs.key import Key
-from heatmap import owners
+from heatmap import owners, unreadable
 from heatmap.intervals import Intervals, heading
-from heatmap.palette import Palette, palette
+from heatmap.palette import UNREADABLE, UNREADABLE_COLOUR, Palette, palette
 
 if TYPE_CHECKING:
     from btrfs.columns import ItemBatch
     from btrfs.ctree import BlockGroupItem, Chunk, DevExtent, DevItem, FileSystem
+
+Shown = tuple[int, int, "BlockGroupItem | None", str]
+"""Start and length on the address line; the block group, None if it could not be read; words."""
 
 DEVICE_GRANULARITY = 32 << 20
 """Bytes per pixel, about, of a picture of devices: small enough to see each block group."""
@@ -57,7 +63,9 @@ BLOCK_GROUPS = palette(
         "system": 0xFF0033,
         "data and metadata": 0x99CCFF,
         "other": 0xFFFFFF,
-    }
+        UNREADABLE: UNREADABLE_COLOUR,
+    },
+    hatched=UNREADABLE,
 )
 """The types of block groups."""
 
@@ -67,7 +75,7 @@ def devices(fs: FileSystem, shown: Sequence[DevItem], granularity: int | None = 
     ends = list(accumulate(device.total_bytes for device in shown))
 
     def batches(verbose: int) -> Iterator[Intervals]:
-        groups = {group.vaddr: group for group in fs.block_groups()}
+        groups = _known_groups(fs)
         for device, end in zip(shown, ends, strict=True):
             yield _device(fs, device, end - device.total_bytes, groups, verbose)
 
@@ -87,23 +95,24 @@ def chunks(fs: FileSystem, sizes: Sequence[DevItem], granularity: int | None = N
     """All chunks by virtual address, packed, each as long as all its device extents together.
 
     The line is as long as these devices together, so that what is not allocated is left at its end.
+    A chunk that could not be read is known from its device extents.
     """
+    total_bytes = sum(device.total_bytes for device in sizes)
 
     def batches(verbose: int) -> Iterator[Intervals]:
-        groups = {group.vaddr: group for group in fs.block_groups()}
+        groups = _known_groups(fs)
         start = 0
-        for chunk in sorted(fs.chunks(), key=lambda chunk: chunk.vaddr):
-            length = volumes.chunk_to_dev_extent_length(chunk) * chunk.num_stripes
-            group = groups.get(chunk.vaddr)
-            if group is not None:
-                words = _chunk_words(group, chunk, length, verbose)
+        for vaddr, length, chunk in _chunk_lengths(fs):
+            group = groups(vaddr)
+            if group is not None or unreadable.is_block_group_lost(fs, vaddr):
+                words = _chunk_words(group, chunk, (vaddr, length), verbose)
                 yield _block_groups([(start, length, group, words)])
             start += length
 
     return Layer(
         title="chunks by virtual address",
         scope="chunks",
-        total_bytes=sum(device.total_bytes for device in sizes),
+        total_bytes=total_bytes,
         granularity=DEVICE_GRANULARITY if granularity is None else granularity,
         palette=BLOCK_GROUPS,
         rest="not allocated",
@@ -122,8 +131,7 @@ def extents(
             length = sum(group.length for group in groups)
             if verbose >= 1:
                 yield heading(str(groups[0]))
-            for batch in _extent_items(fs, groups[0].vaddr, length):
-                yield _extents(fs, batch, groups[0].vaddr, (start, length), verbose)
+            yield from _readable_or_not(fs, (groups[0].vaddr, length), start, verbose)
             start += length
 
     vaddrs = " ".join(str(group.vaddr) for group in shown)
@@ -143,58 +151,109 @@ def _device(
     fs: FileSystem,
     device: DevItem,
     start: int,
-    groups: Mapping[int, BlockGroupItem],
+    groups: Callable[[int], BlockGroupItem | None],
     verbose: int,
 ) -> Intervals:
     """Return the device extents of a device that begins at `start` on the address line."""
-    shown = []
-    for extent in fs.dev_extents(device.devid, device.devid):
-        group = groups.get(extent.vaddr)
-        if group is None or extent.paddr >= device.total_bytes:
+    shown: list[Shown] = []
+    known = list(fs.dev_extents(device.devid, device.devid))
+    for extent in known:
+        if extent.paddr >= device.total_bytes:
+            continue
+        group = groups(extent.vaddr)
+        if group is None and not unreadable.is_block_group_lost(fs, extent.vaddr):
             continue
         # Nothing may reach into the next device, whatever is on disk.
         length = min(extent.length, device.total_bytes - extent.paddr)
         words = _dev_extent_words(extent, group) if verbose >= 1 else ""
         shown.append((start + extent.paddr, length, group, words))
+    for first, behind in unreadable.on_device(fs, device, [extent.paddr for extent in known]):
+        words = f"devid {device.devid} paddr {first} length {behind - first} {unreadable.WORDS}"
+        shown.append((start + first, behind - first, None, words))
+    shown.sort(key=itemgetter(0))
     return _block_groups(shown)
 
 
-def _block_groups(shown: Sequence[tuple[int, int, BlockGroupItem, str]]) -> Intervals:
-    """Return intervals (start, length, block group, words) with the colour of the block group."""
+def _known_groups(fs: FileSystem) -> Callable[[int], BlockGroupItem | None]:
+    """Return what finds the block group at a virtual address."""
+    groups = {group.vaddr: group for group in fs.block_groups()}
+
+    def find(vaddr: int) -> BlockGroupItem | None:
+        if vaddr not in groups and unreadable.is_chunk_tree_damaged(fs):
+            # They were looked up by their chunks, and this one may be unknown.
+            with suppress(ItemNotFoundError):
+                groups[vaddr] = fs.block_group(vaddr)
+        return groups.get(vaddr)
+
+    return find
+
+
+def _chunk_lengths(fs: FileSystem) -> list[tuple[int, int, Chunk | None]]:
+    """Return address of each chunk, how much of the devices it takes, and what is known of it."""
+    chunks: dict[int, Chunk | None] = {chunk.vaddr: chunk for chunk in fs.chunks()}
+    lengths = {
+        vaddr: volumes.chunk_to_dev_extent_length(chunk) * chunk.num_stripes
+        for vaddr, chunk in chunks.items()
+        if chunk is not None
+    }
+    if unreadable.is_chunk_tree_damaged(fs):
+        for extent in fs.dev_extents(0):
+            if chunks.setdefault(extent.vaddr) is None:
+                lengths[extent.vaddr] = lengths.get(extent.vaddr, 0) + extent.length
+    return [(vaddr, length, chunks[vaddr]) for vaddr, length in sorted(lengths.items())]
+
+
+def _block_groups(shown: Sequence[Shown]) -> Intervals:
+    """Return intervals with the colours of their block groups."""
     groups = [group for _, _, group, _ in shown]
     return Intervals(
         start=np.array([start for start, _, _, _ in shown], dtype=np.int64),
         length=np.array([length for _, length, _, _ in shown], dtype=np.int64),
-        value=_BLOCK_GROUP_VALUES[
-            [group.flags & constants.BLOCK_GROUP_TYPE_MASK for group in groups]
-        ],
+        value=np.array([_block_group_value(group) for group in groups], dtype=np.uint8),
         used=np.array([_used_part(group) for group in groups], dtype=np.float64),
         words=[words for _, _, _, words in shown],
     )
 
 
-def _used_part(group: BlockGroupItem) -> float:
+def _block_group_value(group: BlockGroupItem | None) -> int:
+    if group is None:
+        return BLOCK_GROUPS.names.index(UNREADABLE)
+    return int(_BLOCK_GROUP_VALUES[group.flags & constants.BLOCK_GROUP_TYPE_MASK])
+
+
+def _used_part(group: BlockGroupItem | None) -> float:
+    if group is None:
+        return 1.0
     return min(1.0, group.used / group.length) if group.length else 0.0
 
 
-def _dev_extent_words(extent: DevExtent, group: BlockGroupItem) -> str:
-    return (
+def _dev_extent_words(extent: DevExtent, group: BlockGroupItem | None) -> str:
+    place = (
         f"dev_extent devid {extent.devid} paddr {extent.paddr} length {extent.length}"
         f" pend {extent.paddr + extent.length - 1}"
+    )
+    if group is None:
+        return f"{place} block group {extent.vaddr} {unreadable.WORDS}"
+    return (
+        f"{place}"
         f" type {utils.block_group_flags_str(group.flags)}"
         f" used_pct {_used_part(group) * 100:.2f}"
     )
 
 
-def _chunk_words(group: BlockGroupItem, chunk: Chunk, length: int, verbose: int) -> str:
+def _chunk_words(
+    group: BlockGroupItem | None, chunk: Chunk | None, place: tuple[int, int], verbose: int
+) -> str:
+    """Return the words about a chunk at a place: its virtual address, and its bytes on devices."""
     if verbose < 1:
         return ""
+    vaddr, length = place
     lines = [
-        str(group),
-        str(chunk),
-        f"allocated physical space for chunk at {chunk.vaddr}: {utils.pretty_size(length)}",
+        str(group) if group is not None else f"block group {vaddr} {unreadable.WORDS}",
+        str(chunk) if chunk is not None else f"chunk {vaddr} {unreadable.WORDS}",
+        f"allocated physical space for chunk at {vaddr}: {utils.pretty_size(length)}",
     ]
-    if verbose >= 2:
+    if verbose >= 2 and chunk is not None:
         lines += [
             f"    stripe devid {stripe.devid} offset {stripe.offset}" for stripe in chunk.stripes
         ]
@@ -224,6 +283,55 @@ def _extent_items(fs: FileSystem, vaddr: int, length: int) -> Iterator[ItemBatch
         )
         if len(extents):
             yield extents
+
+
+def _readable_or_not(
+    fs: FileSystem, group: tuple[int, int], line_start: int, verbose: int
+) -> Iterator[Intervals]:
+    """Yield the extents in a range, and what could not be read between them.
+
+    Args:
+        fs: the filesystem.
+        group: first virtual address and length of the range.
+        line_start: where the range begins on the address line.
+        verbose: 1 and more adds the words.
+    """
+    vaddr, length = group
+    end = vaddr + length
+    shift = line_start - vaddr
+    done = vaddr
+    begun: int | None = None  # where something unknown begins that reaches to the next extent
+    for batch in _extent_items(fs, vaddr, length):
+        known = batch.objectid.tolist()
+        last = known[-1] + 1
+        starts = unreadable.extent_starts(fs, (done, last))
+        if begun is not None:
+            starts = [(begun, done), *starts]
+            begun = None
+        lost = unreadable.up_to_known(starts, known, end)
+        extents = _extents(fs, batch, vaddr, (line_start, length), verbose)
+        if lost and lost[-1][1] == end > last:
+            begun = lost.pop()[0]
+        yield _merged(extents, _unknown_extents(lost, shift)) if lost else extents
+        done = last
+    starts = unreadable.extent_starts(fs, (done, end))
+    if begun is not None:
+        starts = [(begun, done), *starts]
+    if starts:
+        yield _unknown_extents(unreadable.up_to_known(starts, [], end), shift)
+
+
+def _merged(known: Intervals, unknown: Intervals) -> Intervals:
+    """Return two batches of intervals in one; of those with the same start, the known is first."""
+    start = np.concatenate([known.start, unknown.start])
+    order = np.argsort(start, kind="stable")
+    words = [*(known.words or [""] * len(known)), *unknown.words]
+    return Intervals(
+        start[order],
+        np.concatenate([known.length, unknown.length])[order],
+        np.concatenate([known.value, unknown.value])[order],
+        words=[words[index] for index in order],
+    )
 
 
 def _extents(
@@ -257,6 +365,23 @@ def _extents(
             )
         ]
     return Intervals(start, inside.astype(np.int64), owners.extent_values(fs, batch), words=words)
+
+
+def _unknown_extents(lost: Sequence[unreadable.Range], shift: int) -> Intervals:
+    """Return what could not be read of the extents as intervals.
+
+    Args:
+        lost: the ranges of virtual addresses.
+        shift: how much further they are on the address line.
+    """
+    first = np.array([start for start, _ in lost], dtype=np.int64)
+    behind = np.array([end for _, end in lost], dtype=np.int64)
+    return Intervals(
+        first + shift,
+        behind - first,
+        np.full(len(lost), owners.EXTENTS.names.index(UNREADABLE), np.uint8),
+        words=[f"vaddr {start} length {end - start} {unreadable.WORDS}" for start, end in lost],
+    )
 
 
 _EXTENT_NAMES = {

@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from btrfs.utils import pretty_size
+from heatmap import hatching
 from heatmap.palette import LegendEntry
 
 if TYPE_CHECKING:
@@ -118,18 +121,29 @@ class _Pen:
         # All text of a line stands on the same base, whatever its size.
         self._draw.text((x, self.y + self.em), text, fill=fill, font=font, anchor="ls")
 
-    def swatch(
-        self, x: int, width: int, colour: tuple[int, int, int], min_brightness: float | None
-    ) -> None:
+    def swatch(self, x: int, width: int, entry: LegendEntry, min_brightness: float | None) -> None:
         """Draw a box of a colour, or of all its shades from the darkest to the brightest."""
         top, bottom = self.y + self.em // 12, self.y + self.em * 7 // 6
-        for i in range(width):
+        colour = entry.colour
+        if entry.hatched:
+            self._hatch((x, top, x + width, bottom + 1), colour)
+        for i in range(0 if entry.hatched else width):
             brightness = 1.0
             if min_brightness is not None:
                 brightness = min_brightness + (1 - min_brightness) * i / (width - 1)
             red, green, blue = (round(channel * brightness) for channel in colour)
             self._draw.line([(x + i, top), (x + i, bottom)], fill=(red, green, blue))
         self._draw.rectangle([x - 1, top - 1, x + width, bottom + 1], outline=_BORDER)
+
+    def _hatch(self, box: tuple[int, int, int, int], colour: tuple[int, int, int]) -> None:
+        """Fill a box, left, top, right and bottom, with lines as those in the picture."""
+        left, top, right, bottom = box
+        lines = np.array(colour, np.uint8)
+        between = tuple(hatching.tint(np.zeros(3, np.uint8), lines).tolist())
+        for y in range(top, bottom):
+            on_line = hatching.is_line(np.arange(left, right) + y)
+            for x, is_on_line in zip(range(left, right), on_line.tolist(), strict=True):
+                self._draw.point((x, y), fill=colour if is_on_line else between)
 
 
 def _strip(legend: Legend, width: int) -> Image:
@@ -161,7 +175,7 @@ def _draw_strip(pen: _Pen, legend: Legend) -> int:
         if i and not column:
             pen.y += pen.line_height
         x = pen.em + column * (pen.width - pen.em) // columns
-        pen.swatch(x, swatch, entry.colour, legend.min_brightness)
+        pen.swatch(x, swatch, entry, legend.min_brightness)
         pen.write(x + swatch + pen.em * 2 // 3, entry_text(entry))
     pen.y += pen.line_height
     if legend.min_brightness is not None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from btrfs import constants
 from btrfs.key import Key
-from heatmap.palette import palette
+from heatmap.palette import UNREADABLE, UNREADABLE_COLOUR, palette
 
 if TYPE_CHECKING:
     from btrfs.columns import ItemBatch
@@ -38,7 +38,9 @@ EXTENTS = palette(
         "free space tree": 0xDBC9EA,
         "data relocation tree": 0x75777B,
         "other trees": 0xFFFFFF,
-    }
+        UNREADABLE: UNREADABLE_COLOUR,
+    },
+    hatched=UNREADABLE,
 )
 """Data, and tree blocks by the tree that owns them."""
 

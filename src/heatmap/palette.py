@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 BLACK = (0, 0, 0)
 """Where there is nothing."""
 
+UNREADABLE = "could not be read"
+UNREADABLE_COLOUR = 0xFF9900
+"""What every palette of filesystems has for what nobody can tell; it is hatched."""
+
 
 @dataclass(frozen=True, slots=True)
 class Palette:
@@ -19,10 +23,28 @@ class Palette:
     Attributes:
         names: what a legend calls each value.
         colours: array (values, 3), uint8, red, green, blue.
+        hatched: the value that is shown by lines of its colour, if there is one.
     """
 
     names: tuple[str, ...]
     colours: NDArray[np.uint8]
+    hatched: int | None = None
+
+    @property
+    def painted(self) -> NDArray[np.float64]:
+        """The colours that pixels are filled with: of what is hatched, there is none."""
+        colours = self.colours.astype(np.float64)
+        if self.hatched is not None:
+            colours[self.hatched] = 0
+        return colours
+
+    @property
+    def line_colour(self) -> NDArray[np.uint8]:
+        """The colour of the lines of what is hatched; black if nothing is."""
+        if self.hatched is None:
+            return np.array(BLACK, dtype=np.uint8)
+        line_colour: NDArray[np.uint8] = self.colours[self.hatched]
+        return line_colour
 
     def __len__(self) -> int:
         return len(self.names)
@@ -36,18 +58,27 @@ class LegendEntry(NamedTuple):
         colour: red, green, blue.
         length: bytes of the address line that have this colour.
         used: bytes of these that are in use.
+        hatched: whether it is shown by lines of the colour.
     """
 
     name: str
     colour: tuple[int, int, int]
     length: int
     used: int
+    hatched: bool = False
 
 
-def palette(colours: dict[str, int]) -> Palette:
-    """Return the palette of these names and colours, each colour a number 0xRRGGBB."""
+def palette(colours: dict[str, int], hatched: str | None = None) -> Palette:
+    """Return the palette of these names and colours, each colour a number 0xRRGGBB.
+
+    Args:
+        colours: the colours by their names.
+        hatched: the name of the one that is shown by lines.
+    """
     triples = [list(colour.to_bytes(3, "big")) for colour in colours.values()]
-    return Palette(tuple(colours), np.array(triples, dtype=np.uint8))
+    names = tuple(colours)
+    value = None if hatched is None else names.index(hatched)
+    return Palette(names, np.array(triples, dtype=np.uint8), value)
 
 
 def legend_entries(
@@ -67,9 +98,9 @@ def legend_entries(
         rest: what black stands for.
     """
     entries = [
-        LegendEntry(name, _triple(colour), round(length), round(in_use))
-        for name, colour, length, in_use in zip(
-            shown.names, shown.colours, lengths.tolist(), used.tolist(), strict=True
+        LegendEntry(name, _triple(colour), round(length), round(in_use), value == shown.hatched)
+        for value, (name, colour, length, in_use) in enumerate(
+            zip(shown.names, shown.colours, lengths.tolist(), used.tolist(), strict=True)
         )
         if length > 0
     ]

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from heatmap import curves
+from heatmap import curves, hatching
 from heatmap.curves import Piece
 from heatmap.intervals import Intervals
 from heatmap.palette import Palette
@@ -132,13 +132,16 @@ class Raster:
         self, span: Span, palette: Palette, min_brightness: float = DEFAULT_MIN_BRIGHTNESS
     ) -> None:
         self._span = span
-        self._colours = palette.colours.astype(np.float64)
+        self._colours = palette.painted
+        self._hatched = palette.hatched
         self._min_brightness = min_brightness
         self._reach = 0  # address up to which the line is covered by what was added so far
-        # The last pixel, which the next batch may add to: colours and part in use, summed up.
+        # The last pixel, which the next batch may add to: colours and part in use, summed up, and
+        # whether it is hatched.
         self._open_pixel = -1
         self._open_colour = np.zeros(3)
         self._open_used = 0.0
+        self._open_hatched = False
 
     def add(self, intervals: Intervals) -> Runs:
         """Take the next batch; return the runs of pixels that are finished by it."""
@@ -148,6 +151,10 @@ class Raster:
         if not start.size:
             return _NO_RUNS
         touch = touched(self._span, start, length)
+        hatched = self._is_hatched(value)
+        if hatched is not None:
+            # Of what is not known, nothing is in use.
+            used = np.where(hatched, 0.0, 1.0 if used is None else used)
 
         # An interval adds to the pixel it begins in, and to the one it ends in. Written one after
         # the other, these pixels ascend, and equal ones stand together. What is before the span is
@@ -165,19 +172,23 @@ class Raster:
                 pixel[group],
                 self._colour_sums(weight, shown, group),
                 np.add.reduceat(in_use, group),
+                None
+                if hatched is None
+                else np.logical_or.reduceat(np.repeat(hatched, 2)[within], group),
             )
 
         inner = np.flatnonzero(touch.last - touch.first > 1)
         if not inner.size:
             return edges
+        colour = shade(
+            self._colours[value[inner]],
+            np.ones(inner.size) if used is None else used[inner],
+            self._min_brightness,
+        )
         between = Runs(
             touch.first[inner] + (1 + self._span.first),
             (touch.last - touch.first)[inner] - 1,
-            shade(
-                self._colours[value[inner]],
-                np.ones(inner.size) if used is None else used[inner],
-                self._min_brightness,
-            ),
+            _marked(colour, None if hatched is None else hatched[inner]),
         )
         return _merge(edges, between)
 
@@ -185,11 +196,21 @@ class Raster:
         """Return the run that only the end of the line finishes."""
         if self._open_pixel < 0:
             return _NO_RUNS
+        colour = shade(
+            self._open_colour[np.newaxis], np.array([self._open_used]), self._min_brightness
+        )
         return Runs(
             np.array([self._open_pixel + self._span.first]),
             np.ones(1, dtype=np.int64),
-            shade(self._open_colour[np.newaxis], np.array([self._open_used]), self._min_brightness),
+            _marked(colour, np.array([self._open_hatched])),
         )
+
+    def _is_hatched(self, value: Values) -> NDArray[np.bool_] | None:
+        """Return which values are hatched; None if none of them is."""
+        if self._hatched is None:
+            return None
+        hatched = np.asarray(value == self._hatched)
+        return hatched if hatched.any() else None
 
     def _disjoint(self, intervals: Intervals) -> tuple[Integers, Integers, Values, Floats | None]:
         """Return start, length, value and used of what no interval before covers already."""
@@ -214,22 +235,36 @@ class Raster:
             sums[:, channel] = np.add.reduceat(weight * self._colours[value, channel], group)
         return sums
 
-    def _close(self, pixel: Integers, colour: Floats, in_use: Floats) -> Runs:
+    def _close(
+        self,
+        pixel: Integers,
+        colour: Floats,
+        in_use: Floats,
+        hatched: NDArray[np.bool_] | None,
+    ) -> Runs:
         """Return these pixels, but keep the last one, as more may come; add what was kept."""
+        if hatched is None and self._open_hatched:
+            hatched = np.zeros(pixel.size, np.bool_)
         if self._open_pixel == pixel[0]:
             colour[0] += self._open_colour
             in_use[0] += self._open_used
+            if hatched is not None:
+                hatched[0] |= self._open_hatched
         elif self._open_pixel >= 0:
             pixel = np.concatenate([[self._open_pixel], pixel])
             colour = np.concatenate([self._open_colour[np.newaxis], colour])
             in_use = np.concatenate([[self._open_used], in_use])
+            if hatched is not None:
+                hatched = np.concatenate([[self._open_hatched], hatched])
         self._open_pixel = int(pixel[-1])
         self._open_colour = colour[-1].copy()
         self._open_used = float(in_use[-1])
+        self._open_hatched = hatched is not None and bool(hatched[-1])
+        shaded = shade(colour[:-1], in_use[:-1], self._min_brightness)
         return Runs(
             pixel[:-1] + self._span.first,
             np.ones(pixel.size - 1, dtype=np.int64),
-            shade(colour[:-1], in_use[:-1], self._min_brightness),
+            _marked(shaded, None if hatched is None else hatched[:-1]),
         )
 
 
@@ -237,7 +272,8 @@ class Canvas:
     """Places runs of pixels in a square, piece of the curve by piece.
 
     Attributes:
-        packed: the square, packed colours (rows, columns); complete after `finish()`.
+        packed: the square, packed colours (rows, columns); complete after `finish()`, but for the
+            lines of what is hatched.
     """
 
     def __init__(self, pieces: Iterable[Piece], side: int) -> None:
@@ -290,13 +326,15 @@ def draw_tile(
         min_brightness: how bright pixels are of which nothing is in use, 0 to 1.
     """
     total_bytes, order = line
+    tile_order, row, column = tile
     pieces = list(curves.pieces(curve, order, *tile))
     raster = Raster(Span(total_bytes, order, pieces[0].first), palette, min_brightness)
-    canvas = Canvas(pieces, 1 << tile[0])
+    canvas = Canvas(pieces, 1 << tile_order)
     for runs in itertools.chain(map(raster.add, batches), _late(raster)):
         canvas.draw(runs)
     canvas.finish()
-    return canvas.pixels
+    origin = row << tile_order, column << tile_order
+    return rgb(hatching.hatched(canvas.packed, palette.line_colour, origin))
 
 
 def shade(colour: Floats, in_use: Floats, min_brightness: float) -> Packed:
@@ -311,6 +349,15 @@ def shade(colour: Floats, in_use: Floats, min_brightness: float) -> Packed:
     packed = np.zeros((len(colour), 4), dtype=np.uint8)
     packed[:, :3] = np.minimum(np.rint(colour * brightness[:, np.newaxis]), 255)
     return packed.view(_PACKED_DTYPE)[:, 0]
+
+
+def _marked(packed: Packed, hatched: NDArray[np.bool_] | None) -> Packed:
+    """Return packed colours, of which some are marked to be hatched."""
+    return (
+        packed
+        if hatched is None
+        else packed | (hatched * np.uint32(hatching.HATCHED)).astype("<u4")
+    )
 
 
 def rgb(packed: Packed) -> NDArray[np.uint8]:

@@ -35,7 +35,9 @@ def legend_lines(legend: Legend) -> Iterator[str]:
     yield from legend.notes
     for entry in legend.entries:
         red, green, blue = entry.colour
-        yield f"\x1b[48;2;{red};{green};{blue}m    {_RESET} {entry_text(entry)}"
+        ground = "38;2;0;0;0;48" if entry.hatched else "48"
+        swatch = "////" if entry.hatched else "    "
+        yield f"\x1b[{ground};2;{red};{green};{blue}m{swatch}{_RESET} {entry_text(entry)}"
 
 
 def _line(upper: list[list[int]], lower: list[list[int]]) -> str:

@@ -50,7 +50,7 @@ def walk_dev_extents(  # noqa: PLR0913 (a name and a signature that scripts rely
     Raises:
         HeatmapError: There is no such picture. It is a ValueError.
     """
-    shown = list(fs.devices()) if devices is None else list(devices)
+    shown = _all_devices(fs) if devices is None else list(devices)
     layer = layers.devices(fs, shown, default_granularity)
     return draw(
         layer,
@@ -90,7 +90,7 @@ def walk_chunks(  # noqa: PLR0913 (a name and a signature that scripts rely on)
     Raises:
         HeatmapError: There is no such picture. It is a ValueError.
     """
-    sizes = list(fs.devices()) if devices is None else list(devices)
+    sizes = _all_devices(fs) if devices is None else list(devices)
     layer = layers.chunks(fs, sizes, default_granularity)
     return draw(
         layer,
@@ -154,6 +154,16 @@ def draw(
         if progress is not None and len(intervals):
             progress(intervals.stop, layer.total_bytes)
     return grid
+
+
+def _all_devices(fs: FileSystem) -> list[DevItem]:
+    devices = list(fs.devices())
+    if not devices and fs.lost:
+        raise HeatmapError(
+            f"the devices are not known: {fs.lost[0].reason}",
+            hint="give all devices or images of the filesystem, or restore the image",
+        )
+    return devices
 
 
 def generate_png_file_name(

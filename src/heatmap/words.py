@@ -28,7 +28,8 @@ class Narrator:
     ) -> None:
         self._span = span
         self._curve = curve
-        self._colours = palette.colours.astype(np.float64)
+        self._colours = palette.painted
+        self._hatched = palette.hatched
         self._min_brightness = min_brightness
         self._verbose = verbose
         # The pixel that the next interval may add to: colours and part in use, summed up.
@@ -59,6 +60,8 @@ class Narrator:
                 continue
             colour = self._colours[intervals.value[i]]
             used = 1.0 if intervals.used is None else float(intervals.used[i])
+            if intervals.value[i] == self._hatched:
+                used = 0.0
             if first != self._open_pixel:
                 self._close_pixel()
             if first == last:

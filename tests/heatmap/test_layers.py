@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from hypothesis import given, strategies as st
 from btrfs import constants
 from btrfs.columns import ItemBatch
 from btrfs.ctree import FileSystem
+from btrfs.damage import LostKeys
 from btrfs.key import Key
 from heatmap import layers, owners
 from heatmap.intervals import Intervals
@@ -44,6 +45,7 @@ class FakeFileSystem:
 
     nodesize = NODESIZE
     sectorsize = 4096
+    lost: Sequence[LostKeys] = ()
 
     def __init__(self, items: list[Item], **more: Any) -> None:
         self.items = sorted(items)

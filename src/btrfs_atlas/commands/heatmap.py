@@ -27,7 +27,8 @@ Draw a picture of a btrfs filesystem: which parts of its devices are allocated t
 metadata (blue) and system (red), and how full they are (the brighter, the fuller). With
 --blockgroup, draw the extents inside a block group. A TARGET is a folder on a mounted filesystem, a
 block device, or an image file, be it a copy of a device or a dump made by btrfs-image. Several
-TARGETs that are members of one filesystem are drawn as one picture; others get a picture each."""
+TARGETs that are members of one filesystem are drawn as one picture; others get a picture each.
+What cannot be read is hatched."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
