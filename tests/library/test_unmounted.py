@@ -282,10 +282,16 @@ def test_unreadable_chunk_tree(image: Path) -> None:
         generation = fs._unmounted_source().superblock.chunk_root_generation
     # The superblock leads astray; the backups do not.
     change_superblocks(image, put("<Q", CHUNK_ROOT, address + nodesize))
-    with FileSystem(image) as fs:
+    with FileSystem(image, on_error="skip") as fs:
         assert all_items(fs) == items
         (note,) = fs.notes
         assert note.endswith(f": 3 chunks known, and read instead as of generation {generation}")
+    with FileSystem(image) as fs:
+        (note,) = fs.notes
+        assert "3 chunks known from" in note
+        assert list(fs.search(EXTENT_TREE_OBJECTID))
+        with pytest.raises(CorruptError):
+            list(fs.chunks())
 
 
 def test_unknown_features(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from btrfs.items.base import SearchHeader
 from btrfs.items.chunk import Chunk, Stripe
 from btrfs.key import DiskKey
 from btrfs.source import lookup
-from btrfs.source.base import ReadOptions
+from btrfs.source.base import OnError, ReadOptions
 from btrfs.source.disk.chunk_map import ChunkMap
 from btrfs.source.disk.devices import Device, find_members, has_superblock, open_device
 from btrfs.source.disk.source import DiskSource
@@ -104,7 +104,7 @@ def _open_devices(paths: list[str], options: ReadOptions) -> DiskSource:
         if len(members.devices) < members.newest().num_devices:
             members.find(near=paths)
         superblock = _chosen_state(members.newest(), options, log)
-        superblock, chunks = _chunks(superblock, members.devices, log)
+        superblock, chunks = _chunks(superblock, members.devices, log, options.on_error)
         volume = Volume(members.devices, ChunkMap(chunks))
         items = _device_items(superblock, volume, log)
         if members.drop_strangers(items):
@@ -286,12 +286,13 @@ class _Members:
 
 
 def _chunks(
-    superblock: Superblock, devices: dict[int, Device], log: DamageLog
+    superblock: Superblock, devices: dict[int, Device], log: DamageLog, on_error: OnError
 ) -> tuple[Superblock, list[Chunk]]:
     """Return all chunks that are known, and a superblock that leads to the best chunk tree.
 
     The superblock has the chunks that the chunk tree itself lies in. Where that tree is damaged,
-    what it was at one of the last commits helps: chunks seldom change.
+    what it was at one of the last commits helps: chunks seldom change. It is also read in place of
+    the current one if nothing of that is left, unless what cannot be read shall be an error.
 
     Raises:
         CorruptError: Not one chunk is known.
@@ -300,9 +301,9 @@ def _chunks(
     for chunk in _system_chunks(superblock, log):
         system.add(chunk)
     volume = Volume(devices, ChunkMap(system.chunks))
-    found, is_whole = _chunks_of_tree(superblock, volume, log)
+    current, is_whole = _chunks_of_tree(superblock, volume, log)
     known = _Disjoint()
-    for chunk in found:
+    for chunk in current:
         if not known.add(chunk):
             overlapping = CorruptError(
                 f"chunk at {chunk.vaddr}", expected="no other chunk there", found="another one"
@@ -317,7 +318,8 @@ def _chunks(
         found, is_whole = _chunks_of_tree(before, volume, DamageLog())
         for chunk in found:
             known.add(chunk)
-        if is_whole and best is superblock:
+        is_wanted = on_error == "skip" and not current
+        if is_whole and is_wanted and best is superblock:
             best = before
     words = f"the chunk tree cannot be read as a whole: {counted(len(known.chunks), 'chunk')} known"
     if best is superblock:
