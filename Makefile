@@ -4,6 +4,7 @@
 # make bench   build two large filesystems and measure on them (root, some minutes, 5 GB of disk)
 # make free-space  fill filesystems, and write the table of docs/free-space.md (root, some minutes,
 #              8 GB in the folder for temporary files)
+# make redundancy  damage filesystems, and write the tables of docs/redundancy.md (root, a minute)
 # make clean   remove what these made
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint bench free-space clean debian-packages
+.PHONY: demo test lint bench free-space redundancy clean debian-packages
 
 demo: $(VENV)/installed
 	@$(BIN)/python scripts/demo.py demo
@@ -29,6 +30,9 @@ bench: debian-packages $(VENV)/installed-dev
 
 free-space: debian-packages $(VENV)/installed-dev
 	$(BIN)/python -m bench.free_space
+
+redundancy: debian-packages $(VENV)/installed-dev
+	$(BIN)/python -m bench.redundancy
 
 debian-packages:
 	@scripts/debian-packages
