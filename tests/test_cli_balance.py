@@ -283,8 +283,7 @@ def test_a_terminal_shows_progress(
 def refused(*words: str | Path, program: tuple[str, ...] = PROGRAM) -> str:
     """Run the program, which must refuse; return what it says."""
     code, told, complaint = programs.run_program(*program, *words)
-    assert code == 1
-    assert "Balance" not in told
+    assert (code, told) == (1, "")
     return programs.assert_one_line(complaint)
 
 
@@ -298,6 +297,12 @@ def test_refuses_options_out_of_range(small: support.LoopFilesystem) -> None:
     complaint = refused("--devid", "9", path)
     assert "has no device 9" in complaint
     assert "the numbers of its devices are 1, 2" in complaint
+
+
+def test_refuses_a_device_that_is_not_there() -> None:
+    """Before it says that it loads anything."""
+    complaint = refused("--dry-run", "--devid", "9", SAMPLE)
+    assert f"{SAMPLE} has no device 9. Hint: the numbers of its devices are 1" in complaint
 
 
 def test_refuses_what_cannot_be_balanced(small: support.LoopFilesystem, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -119,6 +120,44 @@ def test_a_hundred_devices_in_a_second(capsys: pytest.CaptureFixture[str]) -> No
     assert plan["unallocatable"] < 100 * GIB
 
 
+def test_sizes_with_decimals(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = calculated(capsys, "-m", "raid1", "-d", "raid1", "1.5T", "0.25TiB", "2.001GB")
+    assert [device["total"] for device in plan["devices"]] == [15 * 10**11, 1 << 38, 2001 * 10**6]
+    (device,) = calculated(capsys, "-m", "single", "-d", "single", "1.0000000000000001E")["devices"]
+    assert device["total"] == 10**18 + 100
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "-m single -d single",
+        "-m dup -d single",
+        "-m single -d dup",
+        "-m raid1 -d single",
+        "-m raid1 -d raid0",
+        "--mixed -m single -d single",
+        "--mixed -m raid1 -d raid1",
+    ],
+)
+def test_the_smallest_devices_are_those_of_mkfs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str
+) -> None:
+    support.require_programs("mkfs.btrfs")
+    words = options.split()
+    devices = [tmp_path / "one", tmp_path / "two"]
+    for device in devices:
+        device.touch()
+        os.truncate(device, MIB)
+    code, told, complaint = programs.run_program("mkfs.btrfs", *words, *devices)
+    found = re.search(r"minimum size for each btrfs device is (\d+)", told + complaint)
+    assert code != 0
+    assert found
+    least = int(found[1])
+    assert calculated(capsys, *words, str(least), str(least))["writable"] > 0
+    assert programs.run_here(cli.calculate, *words, str(least), str(least - 1)) == 1
+    assert "device 2 of" in programs.assert_one_line(capsys.readouterr().err)
+
+
 def test_tables_on_a_terminal() -> None:
     code, told = programs.run_in_terminal(
         *PROGRAM, "-m", "raid1", "-d", "raid1", "1TiB", "1TiB", "5TiB"
@@ -140,7 +179,13 @@ def test_tables_on_a_terminal() -> None:
         ("-m raid2 -d single 1T", "unknown profile raid2"),
         ("-m single -d single big", "invalid device size big"),
         ("-m single -d single 0", "invalid device size 0"),
-        ("-m single -d single 99999999E", "invalid device size 99999999E"),
+        ("-m single -d single 1.T", "invalid device size 1.T"),
+        ("-m single -d single 1.5", "invalid device size 1.5. Hint: sizes are numbers with a unit"),
+        ("-m single -d single 16EiB", "size 16EiB is too large. Hint: a device of a btrfs has"),
+        ("-m single -d single 99999999E", "device size 99999999E is too large"),
+        ("-m single -d single 1M", "device 1 of 976.56KiB is too small"),
+        ("-M -m single -d single 15MiB", "too small. Hint: mkfs.btrfs wants 16.00MiB"),
+        ("-m raid1 -d raid1 1T 1M", "device 2 of 976.56KiB is too small"),
         ("-M -m single -d dup 1T", "profile single for metadata and dup for data"),
         ("-m single -d single -r 0 1T", "0 is not above 0"),
         ("-m single -d single -r half 1T", "'half' is not a whole number"),

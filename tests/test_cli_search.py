@@ -84,8 +84,13 @@ def searches(fs: support.LoopFilesystem) -> list[list[str]]:
 
 
 def as_original(printed: str) -> str:
-    """Undo the one difference: the original shows attributes as the list of names that they are."""
-    return re.sub(r"XAttrItemList(?= \(\d+ XATTR_ITEM)", "DirItemList", printed)
+    """Undo both differences.
+
+    The original shows attributes as the list of names that they are, and a name with a line break
+    in two lines.
+    """
+    printed = re.sub(r"XAttrItemList(?= \(\d+ XATTR_ITEM)", "DirItemList", printed)
+    return printed.replace(r"utf-8 'two\nlines'", "utf-8 'two\nlines'")
 
 
 def test_as_the_original(populated: support.LoopFilesystem, told: Callable[..., str]) -> None:
@@ -120,6 +125,33 @@ def test_file_that_is_a_filesystem_itself(
     assert "--in TARGET" in refused(capsys, "--source", "unmounted", "file", folder / "image")
     assert "is not on a btrfs" in refused(capsys, "file", SAMPLE)
     shutil.rmtree(folder)
+
+
+def test_names_that_would_end_a_line(
+    populated: support.LoopFilesystem, told: Callable[..., str]
+) -> None:
+    name = "two\nlines \x1b[31m\u2028\x85 ü\u200d"
+    path = populated.mountpoint / name
+    path.touch()
+    os.setxattr(path, "user.text", b"three\r\nfour")
+    populated.sync()
+    inum = os.stat(path).st_ino
+    for form in ("short", "long"):
+        lines = told("--format", form, "file", path).split("\n")
+        (line,) = (line for line in lines if "lines" in line)
+        assert line.endswith("'two\\nlines \\x1b[31m\\u2028\\x85 ü\u200d'")
+        (line,) = (line for line in lines if "three" in line)
+        assert "three\\r\\nfour" in line
+    assert told("--format", "json", "file", path).count("\n") == told(
+        "--format", "keys", "inode", "-t", "5", "--inum", str(inum), populated.mountpoint
+    ).count("\n")
+    path.unlink()
+
+
+def test_path_that_goes_up_and_down(told: Callable[..., str]) -> None:
+    direct = told("file", "--in", SAMPLE, "home")
+    assert told("file", "--in", SAMPLE, "/./home/../home/.") == direct
+    assert told("file", "--in", SAMPLE, "home/..") == told("file", "--in", SAMPLE, "/")
 
 
 def test_keys_of_free_space(populated: support.LoopFilesystem, told: Callable[..., str]) -> None:
@@ -245,7 +277,13 @@ def test_json_lines(told: Callable[..., str]) -> None:
         (("dump", "-t", "5", "--max-key", f"(1 1 {1 << 64})", SAMPLE), "does not fit into 64 bits"),
         (("block_group_contents", "--vaddr", "5", SAMPLE), "no block group at vaddr 5"),
         (("block_group_free_space", "--vaddr", "13631489", SAMPLE), "begins at 13631488"),
+        (
+            ("dump", "-t", "5", "--min-key", "300 0 0", "--max-key", "299 EXTENT_DATA -1", SAMPLE),
+            "no key is between (300 0 0) and (299 EXTENT_DATA -1). Hint: --min-key takes the lower",
+        ),
         (("file", "--in", SAMPLE, "/home/x/y"), "there is no x in home"),
+        (("file", "--in", SAMPLE, "../.."), "../.. leads out of the filesystem. Hint: "),
+        (("file", "--in", SAMPLE, "/home/../.././home"), "leads out of the filesystem"),
         (("chunks", "--filter", "length >", SAMPLE), "expected an attribute or a value"),
         (("chunks", "--filter", "used_pct > 5", SAMPLE), "there is no attribute used_pct"),
         (("block_group_free_space", "--sort", "key", SAMPLE), "Hint: there is length, vaddr"),

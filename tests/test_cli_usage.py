@@ -143,6 +143,40 @@ def test_tables_on_a_terminal() -> None:
     assert "\x1b[" in told
 
 
+@pytest.mark.parametrize("columns", [25, 40, 70, 200])
+def test_tables_on_a_terminal_of_any_width(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    code, told = programs.run_in_terminal(*PROGRAM, str(SAMPLE))
+    assert code == 0
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", told)
+    assert max(map(len, plain.splitlines())) <= columns
+    with btrfs.FileSystem(SAMPLE) as fs:
+        usage = fs.usage()
+    spaces = usage.virtual_space_usage.values()
+    wanted = [size for space in spaces for size in (space.total_str, space.used_str)]
+    devices = usage.dev_usage.values()
+    wanted += [size for device in devices for size in (device.total_str, device.unallocated_str)]
+    assert set(wanted) <= set(plain.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--bogus",), "unrecognized arguments: --bogus"),
+        (("--source", "mounted", "--bogus=1"), "unrecognized arguments: --bogus=1"),
+        (("-x",), "unrecognized arguments: -x"),
+        (("--jso",), "the following arguments are required: TARGET"),
+        (("--source=mounted",), "the following arguments are required: TARGET"),
+        (("",), "the name of the TARGET is empty"),
+        ((SAMPLE, ""), "the name of the TARGET is empty"),
+    ],
+)
+def test_bad_options(words: tuple[str | Path, ...], complaint: str) -> None:
+    code, told, complained = run(*words)
+    assert (code, told) == (1, "")
+    assert complaint in programs.assert_one_line(complained)
+
+
 def test_bad_targets(tmp_path: Path) -> None:
     (tmp_path / "nothing.img").write_bytes(bytes(4096))
     for target in (tmp_path / "missing", Path("/proc"), tmp_path / "nothing.img"):

@@ -57,6 +57,7 @@ __all__ = [
     "least_used_pct",
     "move_block_group",
     "require_balanceable",
+    "require_device",
     "unallocated",
 ]
 
@@ -129,6 +130,7 @@ def candidates(fs: FileSystem, selection: Selection) -> list[BlockGroupItem]:
     Raises:
         BtrfsError: There is no such device.
     """
+    require_device(fs, selection)
     chosen = None if selection.devid is None else _vaddrs_on(fs, selection.devid)
     return [
         group
@@ -148,12 +150,6 @@ def _block_groups(fs: FileSystem, selection: Selection) -> list[BlockGroupItem]:
 
 def _vaddrs_on(fs: FileSystem, devid: int) -> set[int]:
     """Return the addresses of the block groups that use a device."""
-    devids = {device.devid for device in fs.devices()}
-    if devid not in devids:
-        known = ", ".join(str(known) for known in sorted(devids))
-        raise BtrfsError(
-            f"{fs.path} has no device {devid}", hint=f"the numbers of its devices are {known}"
-        )
     return {extent.vaddr for extent in fs.dev_extents(devid, devid)}
 
 
@@ -164,6 +160,23 @@ def unallocated(fs: FileSystem, devid: int | None = None) -> int:
         for device in fs.devices()
         if devid is None or device.devid == devid
     )
+
+
+def require_device(fs: FileSystem, selection: Selection) -> None:
+    """Find out whether the filesystem has the device that is selected, if one is.
+
+    Raises:
+        BtrfsError: It has not; the hint names those that it has.
+    """
+    if selection.devid is None:
+        return
+    devids = {device.devid for device in fs.devices()}
+    if selection.devid not in devids:
+        known = ", ".join(str(known) for known in sorted(devids))
+        raise BtrfsError(
+            f"{fs.path} has no device {selection.devid}",
+            hint=f"the numbers of its devices are {known}",
+        )
 
 
 def require_balanceable(fs: FileSystem) -> None:

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from btrfs import constants, ioctl
 from btrfs.crc32c import name_hash
-from btrfs.errors import ItemNotFoundError
+from btrfs.errors import ItemNotFoundError, NotBtrfsError
 from btrfs.items.directory import DirItemList
 from btrfs.items.inode import TimeSpec
 from btrfs.items.root import RootItem
@@ -122,12 +122,30 @@ def below(folder: str | bytes | os.PathLike[str]) -> Iterator[Subvolume]:
         Subvolumes, each before those that are in it; their paths begin at the folder.
 
     Raises:
-        OSError: ENOTTY if it is not on a btrfs.
+        NotBtrfsError: It is not on a btrfs.
+        OSError: It cannot be opened.
     """
     with ExitStack() as stack:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, fd)
+        _require_btrfs(fd, os.fsdecode(folder))
         yield from _below(fd, b"")
+
+
+def _require_btrfs(fd: int, name: str) -> None:
+    """Check that an open folder is on a btrfs.
+
+    Raises:
+        NotBtrfsError: It is not.
+    """
+    try:
+        ioctl.fs_info(fd)
+    except OSError as error:
+        if error.errno not in (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+        raise NotBtrfsError(
+            f"{name} is not on a btrfs filesystem", hint="give a folder on one that is mounted"
+        ) from None
 
 
 def _below(fd: int, path: bytes) -> Iterator[Subvolume]:

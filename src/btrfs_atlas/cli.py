@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from btrfs_atlas.targets import one_line
 
@@ -100,9 +100,29 @@ def _complete(parser: argparse.ArgumentParser, name: str) -> None:
 class _Parser(argparse.ArgumentParser):
     """Complains as the programs do about everything else."""
 
+    _words: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(self._words, namespace)
+
     def error(self, message: str) -> NoReturn:
+        # argparse looks for what is missing before it says what it does not know, but where an
+        # option is misspelled, that is what matters.
+        if message.startswith("the following arguments are required") and (
+            unknown := next(filter(self._is_unknown_option, self._words), None)
+        ):
+            message = f"unrecognized arguments: {unknown}"
         _complain(message, f"{self.prog} --help tells what there is")
         self.exit(_FAILED)
+
+    def _is_unknown_option(self, word: str) -> bool:
+        """Return whether a word looks like an option, but is none, not even a shortened one."""
+        known = self._option_string_actions
+        if word.startswith("--"):
+            name = word.partition("=")[0]
+            return not any(option.startswith(name) for option in known)
+        return word.startswith("-") and word[1:2].isalpha() and word[:2] not in known
 
 
 class _Version(argparse.Action):

@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -83,6 +83,7 @@ def opened(targets: Sequence[str], **options: Any) -> Iterator[FileSystem]:
     """
     import btrfs
 
+    _require_names(targets)
     try:
         with btrfs.FileSystem(targets[0] if len(targets) == 1 else targets, **options) as fs:
             yield fs
@@ -93,6 +94,21 @@ def opened(targets: Sequence[str], **options: Any) -> Iterator[FileSystem]:
         if error.filename is None and error.errno != errno.ENOSPC:
             error.filename = " ".join(targets)
         raise
+
+
+def _require_names(targets: Sequence[str]) -> None:
+    """Refuse a target without a name, as an empty variable of a shell script gives it.
+
+    Raises:
+        BtrfsError: There is one.
+    """
+    from btrfs.errors import BtrfsError
+
+    if "" in targets:
+        raise BtrfsError(
+            "the name of the TARGET is empty",
+            hint="give a mount point, a block device, an image or a btrfs-image dump",
+        )
 
 
 def _warn(fs: FileSystem) -> None:
@@ -130,7 +146,7 @@ def block_group(fs: FileSystem, vaddr: int) -> BlockGroupItem:
         raise BtrfsError(f"no block group at vaddr {vaddr}", hint=hint) from None
 
 
-def filesystems(targets: Iterable[str]) -> list[list[str]]:
+def filesystems(targets: Sequence[str]) -> list[list[str]]:
     """Return the targets, those together that are members of the same filesystem.
 
     Folders and dumps made by btrfs-image hold a whole filesystem, so each of them stays alone. A
@@ -140,6 +156,7 @@ def filesystems(targets: Iterable[str]) -> list[list[str]]:
     Raises:
         OSError: There is no such file, or it must not be read.
     """
+    _require_names(targets)
     members: dict[object, list[str]] = {}
     alone, destroyed = [], []
     for target in targets:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from btrfs import FileSystem, ioctl, subvolumes
+from btrfs.errors import NotBtrfsError
 from btrfs.records import record
 from btrfs.utils import pretty_lines
 from tests import support
@@ -97,6 +98,14 @@ def test_below_a_folder(populated: support.LoopFilesystem) -> None:
     (nested,) = support.run(*command, populated.mountpoint / "volume").splitlines()
     assert nested.endswith(" nested")
     assert support.run(*command, populated.mountpoint / "files") == ""
+
+
+def test_below_what_is_no_btrfs(tmp_path: Path) -> None:
+    with pytest.raises(NotBtrfsError, match="^/proc is not on a btrfs filesystem$") as caught:
+        list(subvolumes.below("/proc"))
+    assert caught.value.hint
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        list(subvolumes.below(tmp_path / "nothing"))
 
 
 def test_below_is_the_same_as_of_the_filesystem(populated: support.LoopFilesystem) -> None:

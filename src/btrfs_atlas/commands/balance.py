@@ -101,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
     with opened([args.path]) as fs:
         if not args.dry_run:
             balancing.require_balanceable(fs)
+        balancing.require_device(fs, selection)
         selected = _load(fs, selection)
         if not selected:
             return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,6 +28,14 @@ _PROFILES = (
     "raid5",
     "raid6",
 )
+
+# btrfs_min_dev_size() in btrfs-progs' mkfs/common.c: what mkfs.btrfs wants of each device.
+_LEAST_MIXED = 16 << 20
+_LEAST_AT_FIRST = 21 << 20
+"""The first MiB, which is reserved, and the chunks that it makes before it makes others."""
+_LEAST_OF_CHUNKS = {"single": (8 << 20, 8 << 20, 8 << 20), "dup": (16 << 20, 64 << 20, 128 << 20)}
+"""By profile, what chunks for the system, for metadata and for data take of each device."""
+_LEAST_OF_OTHER_CHUNKS = (8 << 20, 32 << 20, 64 << 20)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="write an object, exact to the byte")
     parser.add_argument(
-        "sizes", metavar="SIZE", nargs="+", help="size of a device: 4TB (decimal), 500G, 1TiB"
+        "sizes", metavar="SIZE", nargs="+", help="size of a device: 4TB (decimal), 1.5T, 500G, 1TiB"
     )
 
 
@@ -130,6 +139,7 @@ def _plan(args: argparse.Namespace) -> _Plan:
             raise BtrfsError(
                 str(error), hint=f"give more sizes, or choose another profile with {option}"
             ) from None
+    _require_large_enough(sizes, args)
     both = BLOCK_GROUP_DATA | BLOCK_GROUP_METADATA
     return _Plan(
         sizes,
@@ -150,17 +160,67 @@ def _profile(name: str) -> int:
 
 
 def _size(text: str) -> int:
-    from btrfs.utils import parse_pretty_size
+    """Return the bytes of a device.
 
+    Raises:
+        BtrfsError: They are no size, or not that of a device.
+    """
     try:
-        size = parse_pretty_size(text)
+        size = _parsed_size(text)
     except ValueError:
         size = 0
-    if not 0 < size < 1 << 64:
+    if size == 0:
         raise BtrfsError(
-            f"invalid device size {text}", hint="sizes are numbers with a unit: 4TB, 500G, 1TiB"
+            f"invalid device size {text}",
+            hint="sizes are numbers with a unit: 4TB, 1.5T, 500G, 1TiB",
+        )
+    if size >= 1 << 64:
+        raise BtrfsError(
+            f"device size {text} is too large", hint="a device of a btrfs has less than 16EiB"
         )
     return size
+
+
+def _parsed_size(text: str) -> int:
+    """Return the bytes that a size stands for, which can have decimals if it has a unit.
+
+    Raises:
+        ValueError: It is no size.
+    """
+    from btrfs.utils import parse_pretty_size
+
+    match = re.fullmatch(r"(\d+\.\d+)([kKMGTPE]i?B?)", text)
+    if match is None:
+        return parse_pretty_size(text)
+    # No float: it would not be exact to the byte.
+    from fractions import Fraction
+
+    number, unit = match.groups()
+    return int(Fraction(number) * parse_pretty_size(f"1{unit}"))
+
+
+def _require_large_enough(sizes: dict[int, int], args: argparse.Namespace) -> None:
+    """Check that mkfs.btrfs would take devices of these sizes.
+
+    Raises:
+        BtrfsError: One is too small.
+    """
+    from btrfs.utils import pretty_size
+
+    least = _LEAST_MIXED if args.mixed else _least_unmixed(args.metadata, args.data)
+    for devid, size in sizes.items():
+        if size < least:
+            raise BtrfsError(
+                f"device {devid} of {pretty_size(size)} is too small",
+                hint=f"mkfs.btrfs wants {pretty_size(least)} or more of each device for this",
+            )
+
+
+def _least_unmixed(metadata: str, data: str) -> int:
+    """Return the least bytes of a device where data and metadata have their own block groups."""
+    system_bytes, metadata_bytes, _ = _LEAST_OF_CHUNKS.get(metadata, _LEAST_OF_OTHER_CHUNKS)
+    _, _, data_bytes = _LEAST_OF_CHUNKS.get(data, _LEAST_OF_OTHER_CHUNKS)
+    return _LEAST_AT_FIRST + system_bytes + metadata_bytes + data_bytes
 
 
 def _fill(plan: _Plan) -> Filling:

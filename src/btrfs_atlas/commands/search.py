@@ -45,6 +45,12 @@ _SUBVOLUME_OF_TARGET = 0
 _FLUSH_SECONDS = 0.1
 """Lines do not wait for longer than this for others to be written together with."""
 
+_ESCAPES = {
+    number: ascii(chr(number))[1:-1]
+    for number in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
+}
+"""What stands for characters that would end a line, or steer a terminal."""
+
 
 class _Kind(NamedTuple):
     """What can be searched for.
@@ -238,8 +244,28 @@ def _file_items(fs: FileSystem, args: argparse.Namespace) -> Iterator[Any]:
 
     if hasattr(args, "inum"):
         return _inode_items(fs, args.tree, args.inum)
+    _require_inside(args.path)
     place = paths.lookup(fs, args.path)
     return _inode_items(fs, place.tree, place.inum)
+
+
+def _require_inside(path: str) -> None:
+    """Refuse a path that leads above the top level of the filesystem that it begins at.
+
+    Raises:
+        BtrfsError: It does.
+    """
+    from btrfs.errors import BtrfsError
+
+    depth = 0
+    for name in path.split("/"):
+        if name not in ("", "."):
+            depth += -1 if name == ".." else 1
+        if depth < 0:
+            raise BtrfsError(
+                f"{path} leads out of the filesystem",
+                hint="a PATH with --in begins at the top level of the filesystem",
+            )
 
 
 def _inode_items(fs: FileSystem, tree: int, inum: int) -> Iterator[Any]:
@@ -252,6 +278,18 @@ def _inode_items(fs: FileSystem, tree: int, inum: int) -> Iterator[Any]:
         raise BtrfsError(f"No inode {inum} found in tree {tree}", hint="ls -i shows inode numbers")
     yield first
     yield from items
+
+
+def _items_between(fs: FileSystem, args: argparse.Namespace) -> Iterator[Any]:
+    from btrfs.errors import BtrfsError
+
+    first, last = args.min_key, args.max_key
+    if first is not None and last is not None and first > last:
+        raise BtrfsError(
+            f"no key is between {first} and {last}",
+            hint="--min-key takes the lower one, and --max-key the higher one",
+        )
+    return fs.search(args.tree, first, last)
 
 
 def _orphan_items(fs: FileSystem, _: argparse.Namespace) -> Iterator[Any]:
@@ -306,11 +344,7 @@ _KINDS = {
         lambda fs, args: _inode_items(fs, args.tree, args.inum),
         _add_inode_arguments,
     ),
-    "dump": _Kind(
-        "items of a tree between two keys",
-        lambda fs, args: fs.search(args.tree, args.min_key, args.max_key),
-        _add_dump_arguments,
-    ),
+    "dump": _Kind("items of a tree between two keys", _items_between, _add_dump_arguments),
     "log_trees": _Kind(
         "items of the log trees: what was synced after the last commit of a filesystem that was"
         " not cleanly unmounted",
@@ -370,11 +404,14 @@ _FORMATS = {"keys": _keys, "short": _short, "long": _long, "json": _json}
 
 
 def _print(lines: Iterable[str]) -> None:
-    """Print lines as they come: many at once where they come fast, but none much later."""
+    """Print lines as they come: many at once where they come fast, but none much later.
+
+    Names of files can hold any characters. What is printed is a line for each of those given.
+    """
     write, flush, clock = sys.stdout.write, sys.stdout.flush, time.monotonic
     flushed = 0.0
     for line in lines:
-        write(f"{line}\n")
+        write(f"{line if line.isprintable() else line.translate(_ESCAPES)}\n")
         now = clock()
         if now - flushed > _FLUSH_SECONDS:
             flush()
