@@ -101,7 +101,7 @@ def test_below_a_folder(populated: support.LoopFilesystem) -> None:
 
 
 def test_below_what_is_no_btrfs(tmp_path: Path) -> None:
-    with pytest.raises(NotBtrfsError, match="^/proc is not on a btrfs filesystem$") as caught:
+    with pytest.raises(NotBtrfsError, match=r"^/proc is not on a btrfs filesystem$") as caught:
         list(subvolumes.below("/proc"))
     assert caught.value.hint
     with pytest.raises(FileNotFoundError, match="nothing"):

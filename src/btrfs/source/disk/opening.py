@@ -11,8 +11,9 @@ from __future__ import annotations
 import copy
 import struct
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from btrfs import constants
 from btrfs.constants import SUPER_MIRRORS, ULLONG_MAX
@@ -102,13 +103,14 @@ def _open_devices(paths: list[str], options: ReadOptions) -> DiskSource:
             members.open(path, options.superblock)
         members.require_some()
         if len(members.devices) < members.newest().num_devices:
-            members.find(near=paths)
+            members.find(paths)
         superblock = _chosen_state(members.newest(), options, log)
         superblock, chunks = _chunks(superblock, members.devices, log, options.on_error)
         volume = Volume(members.devices, ChunkMap(chunks))
         items = _device_items(superblock, volume, log)
-        if members.drop_strangers(items):
-            members.find(near=paths)
+        uuids = {item.devid: item.uuid for item in items}
+        if members.drop_strangers(uuids):
+            members.find(paths, uuids)
         members.compare(items, chunks)
         return DiskSource(
             paths[0],
@@ -200,28 +202,31 @@ class _Members:
         for error in self._errors:
             self._log.note(f"left out: {error}")
 
-    def find(self, near: list[str]) -> None:
-        """Look for members that were not named; see find_members()."""
+    def find(self, near: list[str], uuids: Mapping[int, UUID] | None = None) -> None:
+        """Look for members that were not named; see find_members().
+
+        Args:
+            near: Paths of members that are known.
+            uuids: UUIDs that the devices must have, by their numbers, as far as known.
+        """
         for device in find_members(self.newest().fsid, near, set(self.devices)):
-            self._add(device, named=False)
+            if _is_stranger(device, uuids or {}):
+                device.close()
+            else:
+                self._add(device, named=False)
 
     def newest(self) -> Superblock:
         """Return the superblock of the highest generation."""
         superblocks = [device.superblock for device in self.devices.values()]
         return max(superblocks, key=lambda superblock: superblock.generation)
 
-    def drop_strangers(self, items: list[DevItem]) -> bool:
+    def drop_strangers(self, uuids: Mapping[int, UUID]) -> bool:
         """Leave out devices whose numbers have been given to others; return whether there are.
 
         Raises:
             CorruptError: None is left.
         """
-        uuids = {item.devid: item.uuid for item in items}
-        strangers = [
-            device
-            for devid, device in self.devices.items()
-            if uuids.get(devid, device.superblock.dev_item.uuid) != device.superblock.dev_item.uuid
-        ]
+        strangers = [device for device in self.devices.values() if _is_stranger(device, uuids)]
         if strangers and len(strangers) == len(self.devices):
             device = strangers[0]
             raise CorruptError(
@@ -283,6 +288,12 @@ class _Members:
                 f"{device.path} is left out: it is device {device.devid}, as {other.path} is, and"
                 f" {'older' if is_older else 'no newer'}"
             )
+
+
+def _is_stranger(device: Device, uuids: Mapping[int, UUID]) -> bool:
+    """Return whether the number of a device is that of another one, given the UUIDs of members."""
+    uuid = device.superblock.dev_item.uuid
+    return uuids.get(device.devid, uuid) != uuid
 
 
 def _chunks(
