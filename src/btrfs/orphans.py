@@ -21,16 +21,15 @@ the part is unknown.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from btrfs.errors import BtrfsError
 from btrfs.key import DiskKey
-from btrfs.source.mounts import is_read_only
+from btrfs.source.mounts import forget_cached, is_read_only
 
 if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem
@@ -239,17 +238,7 @@ class _Trees:
             return source
         paths = [self._fs.dev_info(device.devid).path for device in self._fs.devices()]
         for path in filter(None, paths):
-            _forget_cached(path)
+            forget_cached(path)
         opened = open_unmounted([path for path in paths if path])
         self._stack.callback(opened.close)
         return opened
-
-
-def _forget_cached(device: str) -> None:
-    """Let a device be read anew: a mounted filesystem writes past the cache of its devices."""
-    with suppress(OSError):
-        fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(fd)

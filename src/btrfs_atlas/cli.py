@@ -27,6 +27,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 _COMMANDS = {
     "balance": "move block groups to get unallocated space, the least used first",
     "calculate": "calculate how much a new filesystem on given devices would hold",
+    "check": "check a filesystem that is not mounted, and tell what is wrong with it",
     "heatmap": "draw what is allocated where, and how full it is",
     "orphans": "follow how deleted subvolumes are removed",
     "search": "show items of metadata: block groups, extents, files, free space",
@@ -69,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Only the one that is wanted is imported: the program starts as fast with six as with one.
         if name == wanted:
             _complete(subparser, name)
+            parser.set_defaults(failed=subparser.get_default("failed"))
     return _run(parser, words)
 
 
@@ -94,7 +96,7 @@ def _complete(parser: argparse.ArgumentParser, name: str) -> None:
     command = import_module(f"btrfs_atlas.commands.{name}")
     parser.description = command.DESCRIPTION
     command.add_arguments(parser)
-    parser.set_defaults(run=command.run)
+    parser.set_defaults(run=command.run, failed=getattr(command, "FAILED", _FAILED))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -114,7 +116,7 @@ class _Parser(argparse.ArgumentParser):
         ):
             message = f"unrecognized arguments: {unknown}"
         _complain(message, f"{self.prog} --help tells what there is")
-        self.exit(_FAILED)
+        self.exit(self.get_default("failed") or _FAILED)
 
     def _is_unknown_option(self, word: str) -> bool:
         """Return whether a word looks like an option, but is none, not even a shortened one."""
@@ -160,7 +162,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         if not _is_expected(error):
             raise
         _complain(*_explain(error))
-        return _FAILED
+        return int(args.failed)
     finally:
         gc.enable()
     return status or 0

@@ -72,10 +72,20 @@ def source_options(args: argparse.Namespace) -> dict[str, Any]:
 
 @contextmanager
 def opened(targets: Sequence[str], **options: Any) -> Iterator[FileSystem]:
+    """Open the filesystem that the targets are, or are members of; see `opened_quietly()`.
+
+    What is wrong with it, but did not keep it from being read, is told at the end.
+    """
+    with opened_quietly(targets, **options) as fs:
+        yield fs
+        _warn(fs)
+
+
+@contextmanager
+def opened_quietly(targets: Sequence[str], **options: Any) -> Iterator[FileSystem]:
     """Open the filesystem that the targets are, or are members of.
 
-    What goes wrong while it is open is told with its name. What is wrong with it, but did not keep
-    it from being read, is told at the end.
+    What goes wrong while it is open is told with its name.
 
     Args:
         targets: What the user named.
@@ -87,7 +97,6 @@ def opened(targets: Sequence[str], **options: Any) -> Iterator[FileSystem]:
     try:
         with btrfs.FileSystem(targets[0] if len(targets) == 1 else targets, **options) as fs:
             yield fs
-            _warn(fs)
     except OSError as error:
         # What the kernel says about a filesystem does not name it. Only writing can take up space,
         # so that error is about the output.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 from uuid import UUID
 
 from btrfs import ioctl
 
-__all__ = ["Mount", "is_read_only", "mount_of_device", "mounted_filesystems"]
+__all__ = ["Mount", "forget_cached", "is_read_only", "mount_of_device", "mounted_filesystems"]
 
 
 class Mount(NamedTuple):
@@ -113,3 +114,13 @@ def _device_numbers(path: str) -> set[int]:
     finally:
         os.close(fd)
     return numbers
+
+
+def forget_cached(device: str) -> None:
+    """Let a device be read anew: a mounted filesystem writes past the cache of its devices."""
+    with suppress(OSError):
+        fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
