@@ -26,6 +26,7 @@ from btrfs.constants import (
     BLOCK_GROUP_TYPE_MASK as BLOCK_GROUP_TYPE_MASK,
     SPACE_INFO_GLOBAL_RSV,
 )
+from btrfs.errors import CorruptError
 from btrfs.layout import Struct, as_flags, as_size, as_text, u64
 
 if TYPE_CHECKING:
@@ -279,6 +280,7 @@ class FsUsage(
 
     Raises:
         ValueError: The ratio is not above zero.
+        CorruptError: A chunk or a block group is not as it must be, or there are no devices.
     """
 
     _public_module = "btrfs.fs_usage"
@@ -325,6 +327,8 @@ class FsUsage(
             raise ValueError(f"data_metadata_ratio is {data_metadata_ratio}, but must be above 0")
         mixed = fs.mixed_groups()
         spaces = fs.space_info()
+        for space in spaces:
+            _require_known(f"block groups of flags 0x{space.flags:x}", space.flags)
         self._count(fs, [space for space in spaces if space.flags != SPACE_INFO_GLOBAL_RSV])
         asked_for = {
             BLOCK_GROUP_METADATA: target_profile_metadata,
@@ -369,6 +373,8 @@ class FsUsage(
         """Set all that is not an estimate."""
         self.raw_space_usage = {space.flags: RawSpaceUsage(space) for space in spaces}
         self.dev_usage = {device.devid: DevUsage(device) for device in fs.devices()}
+        if not self.dev_usage:
+            raise CorruptError("chunk tree", expected="items of devices", found="none")
         for chunk in fs.chunks():
             self._count_chunk(chunk)
         self.total = sum(device.total for device in self.dev_usage.values())
@@ -528,6 +534,21 @@ class FsUsage(
         self.unallocatable_reclaimable = max(0, self.unallocatable_soft - self.unallocatable_hard)
         self.allocatable = self.total - self.unallocatable_soft
         self.allocatable_left = self.allocatable - self.allocated
+
+
+def _require_known(what: str, flags: int) -> None:
+    """Check that flags are a type and a profile of block groups, or mean the global reserve.
+
+    Raises:
+        CorruptError: They are not.
+    """
+    known_type = flags & BLOCK_GROUP_TYPE_MASK in _TYPE_WORDS or flags == SPACE_INFO_GLOBAL_RSV
+    if not known_type or flags & BLOCK_GROUP_PROFILE_MASK not in volumes.PROFILES:
+        raise CorruptError(
+            what,
+            expected="a type and at most one profile",
+            found=utils.block_group_flags_str(flags),
+        )
 
 
 _CRC32C_SIZE = 4

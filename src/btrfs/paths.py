@@ -119,8 +119,10 @@ class Paths:
 
     def __init__(self, fs: FileSystem) -> None:
         self._fs = fs
-        self._directories: dict[Place, bytes] = {}
-        self._subvolumes: dict[int, bytes | None] = {}
+        # What is one step above, not whole paths: where directories lie deep inside one another,
+        # as they can without any damage, these would take memory by the square of the depth.
+        self._above: dict[Place, tuple[int, bytes]] = {}
+        self._backrefs: dict[int, RootBackref | None] = {}
 
     def of_inode(self, tree: int, inum: int) -> Iterator[bytes]:
         """Yield the paths of an inode from the top of its subvolume, one per hard link.
@@ -150,23 +152,22 @@ class Paths:
         chain: list[RootBackref] = []
         seen = {tree}
         below = tree
-        while below != constants.FS_TREE_OBJECTID and below not in self._subvolumes:
-            backref = self.backref(below)
+        while below != constants.FS_TREE_OBJECTID:
+            if below not in self._backrefs:
+                self._backrefs[below] = self.backref(below)
+            backref = self._backrefs[below]
             if backref is None:
-                self._subvolumes[below] = None
-                break
+                return None
             chain.append(backref)
             below = backref.parent_tree
             if below in seen:
                 raise CorruptError(f"subvolume {tree}", expected="a path", found="a circle")
             seen.add(below)
-        path = self._subvolumes.get(below, b"")
+        parts: list[bytes] = []
         for backref in reversed(chain):
-            if path is not None:
-                directory = self._of_directory(Place(backref.parent_tree, backref.dirid))
-                path = _joined(_joined(path, directory), backref.name)
-            self._subvolumes[backref.tree] = path
-        return path
+            directory = Place(backref.parent_tree, backref.dirid)
+            parts += [self._of_directory(directory), backref.name]
+        return b"/".join(filter(None, parts))
 
     def backref(self, tree: int) -> RootBackref | None:
         """Return where a subvolume is; None if it has no name any more."""
@@ -179,17 +180,12 @@ class Paths:
 
     def _of_directory(self, place: Place) -> bytes:
         """Return the path of a directory from the top of its subvolume."""
-        chain: list[tuple[Place, bytes]] = []
+        names: list[bytes] = []
         seen = {place}
         above = place
-        while above.inum != _TOP and above not in self._directories:
-            parent = next(self._names(above.tree, above.inum), None)
-            if parent is None:
-                raise CorruptError(
-                    f"directory {above.inum} of tree {above.tree}", expected="a name", found="none"
-                )
-            inum, name = parent
-            chain.append((above, name))
+        while above.inum != _TOP:
+            inum, name = self._one_above(above)
+            names.append(name)
             above = Place(place.tree, inum)
             if above in seen:
                 raise CorruptError(
@@ -198,11 +194,18 @@ class Paths:
                     found="a circle",
                 )
             seen.add(above)
-        path = self._directories.get(above, b"")
-        for directory, name in reversed(chain):
-            path = _joined(path, name)
-            self._directories[directory] = path
-        return path
+        return b"/".join(filter(None, reversed(names)))
+
+    def _one_above(self, place: Place) -> tuple[int, bytes]:
+        """Return the inode number of the directory that a directory is in, and its name there."""
+        if place not in self._above:
+            found = next(self._names(place.tree, place.inum), None)
+            if found is None:
+                raise CorruptError(
+                    f"directory {place.inum} of tree {place.tree}", expected="a name", found="none"
+                )
+            self._above[place] = found
+        return self._above[place]
 
     def _names(self, tree: int, inum: int) -> Iterator[tuple[int, bytes]]:
         """Yield inode number of the directory and name, for each name of an inode."""

@@ -156,8 +156,16 @@ def _violations(chunk: Chunk) -> Iterator[tuple[str, Any, Any]]:
     aligned = f"a multiple of {MIN_SECTORSIZE}"
     end = chunk.vaddr + chunk.length
     last_stripe = max((stripe.offset for stripe in chunk.stripes), default=0)
+    devices = len({stripe.devid for stripe in chunk.stripes})
+    types = chunk.type & BLOCK_GROUP_TYPE_MASK
     for what, is_right, expected, found in (
-        ("type", chunk.type & BLOCK_GROUP_TYPE_MASK, "a type", f"0x{chunk.type:x}"),
+        ("type", types, "a type", f"0x{chunk.type:x}"),
+        (
+            "type",
+            not types & BLOCK_GROUP_SYSTEM or types == BLOCK_GROUP_SYSTEM,
+            "SYSTEM alone",
+            f"0x{chunk.type:x}",
+        ),
         ("num_stripes", stripes_right, f"{at_least}{profile.min_stripes}", stripes),
         ("num_stripes", stripes % profile.sub_stripes == 0, "an even number", stripes),
         (
@@ -166,6 +174,8 @@ def _violations(chunk: Chunk) -> Iterator[tuple[str, Any, Any]]:
             profile.sub_stripes,
             chunk.sub_stripes,
         ),
+        # Rebuilding from parity takes time for each stripe that can be read.
+        ("devices", devices == stripes or not profile.nparity, f"{stripes} different", devices),
         ("stripe_len", chunk.stripe_len == STRIPE_LEN, STRIPE_LEN, chunk.stripe_len),
         ("length", chunk.length > 0, "more than 0", chunk.length),
         ("length", chunk.length % MIN_SECTORSIZE == 0, aligned, chunk.length),

@@ -331,7 +331,8 @@ def _load_inline_refs(item: ExtentItem | MetaDataItem, data: Bytes, pos: int) ->
 def _append(item: Any, name: str, ref: ItemData) -> None:
     """Append to a list of the item, which it may not have: of simple quotas, or out of place."""
     if not hasattr(item, name):
-        if name != "owner_refs":
+        # Simple quotas need to know the owner of data only.
+        if name != "owner_refs" or isinstance(item, MetaDataItem):
             raise CorruptError(
                 f"item {item.key}", expected="references fit for its flags", found=f"{ref}"
             )

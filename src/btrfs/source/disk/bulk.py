@@ -183,8 +183,11 @@ def _suspicious_leaves(
         return np.empty(0, np.intp)
     behind = np.append(first[1:], len(batch))
     ends = starts.astype(np.int64) + batch.size
-    bad = np.minimum.reduceat(starts, first) < (behind - first) * ITEM_RECORD_SIZE
-    bad |= np.maximum.reduceat(ends, first) > block_format.nodesize - HEADER_SIZE
+    end_of_records = (behind - first) * ITEM_RECORD_SIZE
+    end_of_bodies = block_format.nodesize - HEADER_SIZE
+    bad = np.minimum.reduceat(starts, first) < end_of_records
+    bad |= np.maximum.reduceat(ends, first) > end_of_bodies
+    bad |= np.add.reduceat(batch.size.astype(np.int64), first) > end_of_bodies - end_of_records
     # The bounds that the blocks above give to the keys.
     bad |= [
         leaf.min_key is not None and key != leaf.min_key

@@ -179,6 +179,14 @@ def _check_bodies(
                 expected=f"between {end_of_records} and {end_of_bodies}",
                 found=f"{size} bytes at {start}",
             )
+    # Bodies that lie on one another would make a leaf hold many times its size.
+    total = sum(size for *_, size in records)
+    if total > end_of_bodies - end_of_records:
+        raise CorruptError(
+            _name(pointer, "bodies"),
+            expected=f"{end_of_bodies - end_of_records} bytes at most",
+            found=total,
+        )
 
 
 def _check_keys(keys: list[int], pointer: Pointer) -> None:
