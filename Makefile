@@ -5,6 +5,8 @@
 # make free-space  fill filesystems, and write the table of docs/free-space.md (root, some minutes,
 #              8 GB in the folder for temporary files)
 # make redundancy  damage filesystems, and write the tables of docs/redundancy.md (root, a minute)
+# make fuzz    read 20,000 damaged filesystems, and see whether anything crashes (some minutes); with
+#              FUZZ=--write, the figures go into docs/fuzzing.md
 # make clean   remove what these made
 
 PYTHON ?= python3
@@ -33,6 +35,10 @@ free-space: debian-packages $(VENV)/installed-dev
 
 redundancy: debian-packages $(VENV)/installed-dev
 	$(BIN)/python -m bench.redundancy
+
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python -m tests.fuzz run $(FUZZ)
+	$(BIN)/python -m tests.fuzz.coverage_guided
 
 debian-packages:
 	@scripts/debian-packages
