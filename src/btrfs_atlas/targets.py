@@ -146,7 +146,7 @@ def block_group(fs: FileSystem, vaddr: int) -> BlockGroupItem:
     except ItemNotFoundError:
         if fs.lost:
             raise BtrfsError(
-                f"the block group at vaddr {vaddr} could not be read: {fs.lost[-1].reason}"
+                f"the block group at vaddr {vaddr} could not be read: {fs.lost[0].reason}"
             ) from None
         hint = "btrfs-atlas search block_groups lists them"
         for group in fs.block_groups():

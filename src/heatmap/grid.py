@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from heatmap.errors import HeatmapError
 from heatmap.intervals import Intervals
 from heatmap.layers import Layer
 from heatmap.palette import LegendEntry, legend_entries
-from heatmap.raster import DEFAULT_MIN_BRIGHTNESS, Canvas, Floats, Packed, Raster, Span, Values, rgb
+from heatmap.raster import DEFAULT_MIN_BRIGHTNESS, Canvas, Packed, Raster, Span, rgb
 from heatmap.words import Narrator
 
 if TYPE_CHECKING:
@@ -74,8 +74,6 @@ class Grid:
         self.bytes_per_pixel = span.bytes_per_pixel
         self.min_brightness = check_brightness(min_brightness)
         self._finished = False
-        self._lengths = np.zeros(len(layer.palette))
-        self._used = np.zeros(len(layer.palette))
         self._raster = Raster(span, layer.palette, self.min_brightness)
         self._canvas = Canvas(curves.pieces(self.curve, self.order), self.width)
         self._narrator = Narrator(span, self.curve, layer.palette, self.min_brightness, verbose)
@@ -88,22 +86,21 @@ class Grid:
             raise ValueError("the picture is finished: its pixels were looked at")
         self._narrator.tell(intervals)
         self._canvas.draw(self._raster.add(intervals))
-        used = intervals.length if intervals.used is None else intervals.length * intervals.used
-        self._lengths += self._sums(intervals.value, intervals.length)
-        self._used += self._sums(intervals.value, used)
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
         """The finished picture: red, green and blue, an array (height, width, 3), uint8."""
-        return rgb(hatching.hatched(self._finish(), self.layer.palette.line_colour))
+        packed = self._finish()
+        if self._is_hatched():
+            packed = hatching.hatched(packed, self.layer.palette.line_colour)
+        return rgb(packed)
 
     def image(self) -> Image:
         """Return the finished picture as an image, 2^size high and wide."""
         from heatmap import picture
 
         packed = self._finish()
-        hatched = self.layer.palette.hatched
-        if hatched is not None and self._lengths[hatched]:
+        if self._is_hatched():
             # The lines are as fine as the image is, not as the pixels are.
             times = 1 << (self.size - self.order)
             packed = packed.repeat(times, axis=0).repeat(times, axis=1)
@@ -113,7 +110,11 @@ class Grid:
     def entries(self) -> list[LegendEntry]:
         """Return what the colours of the picture mean, and how many bytes have each of them."""
         return legend_entries(
-            self.layer.palette, self._lengths, self._used, self.total_bytes, self.layer.rest
+            self.layer.palette,
+            self._raster.lengths,
+            self._raster.used,
+            self.total_bytes,
+            self.layer.rest,
         )
 
     def write_png(self, name: str | PathLike[str]) -> None:
@@ -133,9 +134,9 @@ class Grid:
             print(f"pngfile {name}")
         self._narrator.finish()
 
-    def _sums(self, value: Values, weights: NDArray[np.number[Any]]) -> Floats:
-        sums = np.bincount(value, weights=weights, minlength=len(self.layer.palette))
-        return sums.astype(np.float64)  # without intervals they are integers
+    def _is_hatched(self) -> bool:
+        hatched = self.layer.palette.hatched
+        return hatched is not None and bool(self._raster.lengths[hatched])
 
     def _finish(self) -> Packed:
         if not self._finished:

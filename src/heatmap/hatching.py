@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 HATCHED = 1 << 24
 """Added to the packed colour of pixels that are to be hatched."""
 
+_BAND_PIXELS = 1 << 20
+"""So many pixels are hatched at a time."""
+
 _PERIOD = 8
 _THICKNESS = 3
 _TINT = 0.35
@@ -38,13 +41,19 @@ def hatched(
         colour: of the lines: red, green, blue.
         origin: row and column of the whole picture that the part begins at.
     """
-    rows, columns = np.nonzero(packed & np.uint32(HATCHED))
-    if not rows.size:
-        return packed
-    pixels = (packed[rows, columns] & np.uint32(HATCHED - 1)).astype("<u4")
-    channels = pixels.view(np.uint8).reshape(-1, 4)[:, :3]
-    channels[:] = tint(channels, colour)
-    channels[is_line(rows + columns + sum(origin))] = colour
-    finished = packed.copy()
-    finished[rows, columns] = pixels
-    return finished
+    finished: NDArray[np.uint32] | None = None
+    # A band of rows at a time: the arrays of one are small, however large the picture is.
+    height = max(1, _BAND_PIXELS // packed.shape[1])
+    for top in range(0, packed.shape[0], height):
+        band = packed[top : top + height]
+        if band.max() < HATCHED:
+            continue
+        if finished is None:
+            finished = packed.copy()
+        rows, columns = np.nonzero(band & np.uint32(HATCHED))
+        pixels = (band[rows, columns] & np.uint32(HATCHED - 1)).astype("<u4")
+        channels = pixels.view(np.uint8).reshape(-1, 4)[:, :3]
+        channels[:] = tint(channels, colour)
+        channels[is_line(rows + columns + (top + sum(origin)))] = colour
+        finished[top + rows, columns] = pixels
+    return packed if finished is None else finished

@@ -126,7 +126,12 @@ def touched(span: Span, start: Integers, length: Integers) -> Touched:
 
 
 class Raster:
-    """Adds up what covers each pixel of a span, from batches of intervals that ascend."""
+    """Adds up what covers each pixel of a span, from batches of intervals that ascend.
+
+    Attributes:
+        lengths: bytes of the line that each value of the palette has; each byte counts once.
+        used: bytes of these that are in use.
+    """
 
     def __init__(
         self, span: Span, palette: Palette, min_brightness: float = DEFAULT_MIN_BRIGHTNESS
@@ -142,12 +147,15 @@ class Raster:
         self._open_colour = np.zeros(3)
         self._open_used = 0.0
         self._open_hatched = False
+        self.lengths = np.zeros(len(palette))
+        self.used = np.zeros(len(palette))
 
     def add(self, intervals: Intervals) -> Runs:
         """Take the next batch; return the runs of pixels that are finished by it."""
         if not len(intervals):
             return _NO_RUNS
         start, length, value, used = self._disjoint(intervals)
+        self._count(length, value, used)
         if not start.size:
             return _NO_RUNS
         touch = touched(self._span, start, length)
@@ -224,6 +232,12 @@ class Raster:
             return start, length, intervals.value, intervals.used
         used = None if intervals.used is None else intervals.used[keep]
         return start[keep], length[keep], intervals.value[keep], used
+
+    def _count(self, length: Integers, value: Values, used: Floats | None) -> None:
+        """Add up the bytes of each value."""
+        in_use = length if used is None else length * used
+        self.lengths += np.bincount(value, weights=length, minlength=self.lengths.size)
+        self.used += np.bincount(value, weights=in_use, minlength=self.used.size)
 
     def _colour_sums(self, weight: Floats, value: Values, group: Integers) -> Floats:
         """Return the sum of weight times colour of each group, an array (groups, 3)."""

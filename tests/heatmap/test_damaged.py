@@ -141,6 +141,23 @@ def test_block_groups_that_are_lost(
     assert rest == same_rest
 
 
+def test_what_is_lost_counts_once(image: Path) -> None:
+    """However many leaves are lost side by side, and where what is known reaches into them."""
+    with FileSystem(image) as fs:
+        known = next(iter(fs.dev_extents()))
+        damage = cast("Any", fs._source).log
+        begin = Key(known.devid, constants.DEV_EXTENT_KEY, known.paddr) + 1
+        middle = Key(known.devid, constants.DEV_EXTENT_KEY, 100 << 20)
+        damage.lose(LostKeys(DEV_TREE, begin, middle - 1, "made up"))
+        damage.lose(LostKeys(DEV_TREE, middle, Key(-1, -1, -1), "made up"))
+        fs.dev_extents = lambda *_: iter([known])  # type: ignore[method-assign]
+        grid = devices(fs)
+    lengths = {entry.name: entry.length for entry in grid.entries()}
+    assert lengths["data"] == known.length
+    assert lengths[UNREADABLE] == grid.total_bytes - known.paddr - known.length
+    assert sum(lengths.values()) == grid.total_bytes
+
+
 def test_device_tree_that_is_lost(image: Path, tmp_path: Path) -> None:
     with FileSystem(damaged(image, tmp_path, DEV_TREE), on_error="skip") as fs:
         assert is_hatched(devices(fs).pixels).all()
@@ -204,6 +221,16 @@ def test_tiles_fit_together(image: Path, tmp_path: Path) -> None:
                 for row in range(count)
             ]
             assert np.array_equal(np.block([[[tile] for tile in row] for row in tiles]), whole)
+
+
+def test_hatching_band_by_band(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = np.arange(16 * 16, dtype=np.uint32).reshape(16, 16)
+    packed[3:11, 5:] += np.uint32(hatching.HATCHED)
+    at_once = hatching.hatched(packed, LINE, (1, 2))
+    monkeypatch.setattr(hatching, "_BAND_PIXELS", 3 * 16)
+    assert np.array_equal(hatching.hatched(packed, LINE, (1, 2)), at_once)
+    assert not np.array_equal(at_once, packed)
+    assert (at_once < hatching.HATCHED).all()
 
 
 def test_single_pixels_are_seen() -> None:
