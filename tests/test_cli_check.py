@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def test_damaged(capsys: pytest.CaptureFixture[str], image: Path) -> None:
     assert all(f" in tree {FS_TREE_OBJECTID}: " in line for line in lines[begin + 1 : begin + 6])
     assert lines[begin + 6] == "        and 3 more; --verbose shows more"
     assert lines[begin + 7].startswith("extents      ok  ")
-    assert lines[-1] == "Damaged: 8 findings."
+    assert lines[-1] == "Damaged: 8 findings. All metadata can be read."
     status, out, _ = run(capsys, image, "--verbose")
     assert status == 1
     assert out.count(f" in tree {FS_TREE_OBJECTID}: ") == 8
@@ -112,7 +113,9 @@ def test_damage_that_another_copy_makes_good(
     test_checking.scribble(image, place.paddrs[0] + 200)
     status, out, _ = run(capsys, image)
     assert status == 1
-    assert out.splitlines()[-1] == "Damaged: 1 finding, 1 of them made good by another copy."
+    assert out.splitlines()[-1] == (
+        "Damaged: 1 finding, 1 of them made good by another copy. All metadata can be read."
+    )
 
 
 def test_json(capsys: pytest.CaptureFixture[str], image: Path) -> None:
@@ -197,3 +200,69 @@ def test_unknown_features(capsys: pytest.CaptureFixture[str], image: Path) -> No
     status, out, _ = run(capsys, image, "--unknown-features")
     assert status == 0
     assert "\nNote: features that are not known here, extent_tree_v2, may make" in out
+
+
+def statuses(out: str) -> dict[str, str]:
+    """Return the status of each check, in the words of the output."""
+    lines = [line for line in out.splitlines() if line[:13].strip() in [*NAMES, "copies", "data"]]
+    return {line[:13].strip(): line[13:30].strip() for line in lines}
+
+
+def test_missing_device(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What is on it was not checked, and nobody says so."""
+    with support.filesystem(
+        tmp_path, devices=2, size="256M", data="raid1", metadata="raid1"
+    ) as made:
+        (made.mountpoint / "file").write_bytes(bytes(100_000))
+    status, out, _ = run(capsys, "--all-copies", *made.images)
+    assert (status, statuses(out)["copies"]) == (0, "ok")
+    whole = int(re.findall(r"copies .* (\d+) places", out)[0])
+    made.images[1].unlink()
+    status, out, err = run(capsys, "--all-copies", "--data", made.images[0])
+    assert (status, err) == (1, "")
+    assert statuses(out) == {
+        "superblocks": "1 finding",
+        "trees": "ok",
+        "copies": "partly checked",
+        "extents": "ok",
+        "free space": "ok",
+        "chunks": "ok",
+        "data": "ok",
+    }
+    assert f" {whole // 2} places of " in out
+    assert f"not checked: {whole // 2} places on missing devices" in out
+    assert out.endswith("Damaged: 1 finding. All metadata can be read.\n")
+
+
+def test_nothing_left(capsys: pytest.CaptureFixture[str], image: Path) -> None:
+    with image.open("r+b") as file:
+        file.truncate(1 << 20)
+    status, out, _ = run(capsys, "--all-copies", "--data", image)
+    assert status == 1
+    found = statuses(out)
+    assert found.pop("superblocks").endswith(" findings")
+    assert found.pop("trees").endswith(" findings")
+    assert set(found.values()) == {"not checked"}
+
+
+def test_earlier_state(capsys: pytest.CaptureFixture[str], image: Path) -> None:
+    """It is checked by itself: superblock and chunk tree are later ones."""
+    status, out, err = run(capsys, "--backup-root", "0", image)
+    assert (status, err) == (0, "")
+    assert statuses(out)["chunks"] == "not checked"
+    assert "Note: read from backup root 0, of generation " in out
+
+
+def test_image_that_is_mounted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with support.filesystem(tmp_path, size="256M") as made:
+        made.sync()
+        for target in (made.images[0], made.devices[0], made.mountpoint):
+            assert "is mounted, and what is being written to" in refused(capsys, target)
+        status, out, _ = run(capsys, "--source", "unmounted", made.images[0])
+        assert status == 0
+        assert f"Note: {made.images[0]} is mounted at {made.mountpoint} and may be" in out
+        made.remount("ro")
+        for target in (made.images[0], made.devices[0], made.mountpoint):
+            status, out, _ = run(capsys, target)
+            assert status == 0
+            assert "may be changing" not in out

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Literal, NoReturn, Self, cast, get_args
 from btrfs import constants, free_space_tree
 from btrfs.constants import ULLONG_MAX
 from btrfs.damage import Damage, DamageLog, LostKeys
-from btrfs.errors import BtrfsError, CorruptError, ItemNotFoundError, NotMountedError
+from btrfs.errors import (
+    BtrfsError,
+    CorruptError,
+    ItemNotFoundError,
+    NotBtrfsError,
+    NotMountedError,
+)
 from btrfs.items.base import ItemData, SearchHeader, classify
 from btrfs.items.chunk import BlockGroupItem, Chunk
 from btrfs.items.device import DevExtent, DevItem
@@ -545,8 +551,10 @@ def _open_source(paths: list[str], choice: SourceChoice, options: ReadOptions) -
     """Open what the paths stand for; see FileSystem."""
     if choice == "auto":
         mount = _mount_of(paths)
-        is_file = len(paths) == 1 and not _is_device_or_image(paths[0])
-        choice = "mounted" if mount is not None or is_file else "unmounted"
+        is_elsewhere = len(paths) == 1 and not _is_device_or_image(paths[0])
+        choice = "mounted" if mount is not None or is_elsewhere else "unmounted"
+        if is_elsewhere and os.path.isfile(paths[0]):
+            return _open_file(paths[0], options)
     if choice == "unmounted":
         from btrfs.source.disk.opening import open_unmounted
 
@@ -559,6 +567,17 @@ def _open_source(paths: list[str], choice: SourceChoice, options: ReadOptions) -
             )
         return KernelSource(_mount_of(paths) or paths[0])
     raise ValueError(f"source is {choice!r}, but must be 'auto', 'mounted' or 'unmounted'")
+
+
+def _open_file(path: str, options: ReadOptions) -> Source:
+    """Open the filesystem that a file without a btrfs in it lies on."""
+    try:
+        return _open_source([path], "mounted", options)
+    except NotBtrfsError as error:
+        raise NotBtrfsError(
+            f"{path} has no superblock of a btrfs, and is not on a btrfs filesystem",
+            hint=error.hint,
+        ) from None
 
 
 def _mount_of(paths: list[str]) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import accumulate
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -156,7 +156,7 @@ def _device(
 ) -> Intervals:
     """Return the device extents of a device that begins at `start` on the address line."""
     shown: list[Shown] = []
-    known = list(fs.dev_extents(device.devid, device.devid))
+    known, lost = _allocated(fs, device)
     for extent in known:
         if extent.paddr >= device.total_bytes:
             continue
@@ -167,7 +167,7 @@ def _device(
         length = min(extent.length, device.total_bytes - extent.paddr)
         words = _dev_extent_words(extent, group) if verbose >= 1 else ""
         shown.append((start + extent.paddr, length, group, words))
-    for first, behind in unreadable.on_device(fs, device, [extent.paddr for extent in known]):
+    for first, behind in lost:
         words = f"devid {device.devid} paddr {first} length {behind - first} {unreadable.WORDS}"
         shown.append((start + first, behind - first, None, words))
     shown.sort(key=itemgetter(0))
@@ -227,7 +227,36 @@ def _used_part(group: BlockGroupItem | None) -> float:
     return min(1.0, group.used / group.length) if group.length else 0.0
 
 
-def _dev_extent_words(extent: DevExtent, group: BlockGroupItem | None) -> str:
+class _Allocated(NamedTuple):
+    """A part of a device that belongs to a chunk."""
+
+    devid: int
+    paddr: int
+    length: int
+    vaddr: int
+
+
+def _allocated(
+    fs: FileSystem, device: DevItem
+) -> tuple[Sequence[DevExtent | _Allocated], list[unreadable.Range]]:
+    """Return what is allocated on a device, and the parts of it of which that is not known."""
+    extents = list(fs.dev_extents(device.devid, device.devid))
+    lost = unreadable.on_device(fs, device, [extent.paddr for extent in extents])
+    if not lost or unreadable.is_chunk_tree_damaged(fs):
+        return extents, lost
+    # The chunks tell the same.
+    stripes = [
+        _Allocated(
+            device.devid, stripe.offset, volumes.chunk_to_dev_extent_length(chunk), chunk.vaddr
+        )
+        for chunk in fs.chunks()
+        for stripe in chunk.stripes
+        if stripe.devid == device.devid
+    ]
+    return sorted(stripes, key=attrgetter("paddr")), []
+
+
+def _dev_extent_words(extent: DevExtent | _Allocated, group: BlockGroupItem | None) -> str:
     place = (
         f"dev_extent devid {extent.devid} paddr {extent.paddr} length {extent.length}"
         f" pend {extent.paddr + extent.length - 1}"

@@ -150,6 +150,7 @@ def test_what_is_lost_counts_once(image: Path) -> None:
         middle = Key(known.devid, constants.DEV_EXTENT_KEY, 100 << 20)
         damage.lose(LostKeys(DEV_TREE, begin, middle - 1, "made up"))
         damage.lose(LostKeys(DEV_TREE, middle, Key(-1, -1, -1), "made up"))
+        lose_a_chunk(fs)
         fs.dev_extents = lambda *_: iter([known])  # type: ignore[method-assign]
         grid = devices(fs)
     lengths = {entry.name: entry.length for entry in grid.entries()}
@@ -159,9 +160,24 @@ def test_what_is_lost_counts_once(image: Path) -> None:
 
 
 def test_device_tree_that_is_lost(image: Path, tmp_path: Path) -> None:
+    """The chunks tell the same."""
+    with FileSystem(image) as fs:
+        whole = devices(fs).pixels, chunks(fs).pixels
     with FileSystem(damaged(image, tmp_path, DEV_TREE), on_error="skip") as fs:
+        assert np.array_equal(devices(fs).pixels, whole[0])
+        assert fs.lost
+        assert np.array_equal(chunks(fs).pixels, whole[1])
+
+
+def test_device_tree_and_a_chunk_that_are_lost(image: Path, tmp_path: Path) -> None:
+    with FileSystem(damaged(image, tmp_path, DEV_TREE), on_error="skip") as fs:
+        lose_a_chunk(fs)
         assert is_hatched(devices(fs).pixels).all()
-        assert not is_hatched(chunks(fs).pixels).any()
+
+
+def lose_a_chunk(fs: FileSystem) -> None:
+    key = next(fs.chunks()).key
+    cast("Any", fs._source).log.lose(LostKeys(CHUNK_TREE, key, key, "made up"))
 
 
 def test_chunk_tree_that_is_lost(image: Path, tmp_path: Path) -> None:
@@ -194,6 +210,7 @@ def test_everything_can_be_read(image: Path) -> None:
 
 def test_lines_are_as_fine_as_the_image(image: Path, tmp_path: Path) -> None:
     with FileSystem(damaged(image, tmp_path, DEV_TREE), on_error="skip") as fs:
+        lose_a_chunk(fs)
         shown = np.asarray(devices(fs, size=7).image())
     rows, columns = np.indices((128, 128))
     on_line = hatching.is_line(rows + columns)
@@ -242,6 +259,7 @@ def test_single_pixels_are_seen() -> None:
 
 def test_legend_and_words(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with FileSystem(damaged(image, tmp_path, DEV_TREE), on_error="skip") as fs:
+        lose_a_chunk(fs)
         grid = heatmap.walk_dev_extents(fs, order=ORDER, verbose=1)
         said = legend.legend_of(fs, grid)
     assert "devid 1 paddr 0 length 268435456 could not be read" in capsys.readouterr().out

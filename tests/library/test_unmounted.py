@@ -285,7 +285,8 @@ def test_unreadable_chunk_tree(image: Path) -> None:
     with FileSystem(image, on_error="skip") as fs:
         assert all_items(fs) == items
         (note,) = fs.notes
-        assert note.endswith(f": 3 chunks known, and read instead as of generation {generation}")
+        assert note.endswith(f"and is read as it was at generation {generation}: 3 chunks")
+        assert [lost.tree for lost in fs.lost] == [CHUNK_TREE_OBJECTID]
     with FileSystem(image) as fs:
         (note,) = fs.notes
         assert "3 chunks known from" in note

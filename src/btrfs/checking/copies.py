@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from btrfs.checking.report import Checked
-from btrfs.errors import BtrfsError, CorruptError
+from btrfs.errors import BtrfsError, CorruptError, MissingDeviceError
 from btrfs.source.disk.node import Pointer, parse_block
 from btrfs.text import counted
 
@@ -36,18 +36,23 @@ def check_copies(
         checked.skipped = "a dump has no more than one copy of each block"
         return
     count = sum(len(some.vaddr) for some in blocks)
-    copies = 0
+    copies = missing = 0
     # What reading has come across is told there.
     known = {(damage.device, damage.paddr) for damage in source.log.damage}
     for number, pointer in enumerate(_pointers(blocks)):
         found = _copies(source, pointer)
         copies += sum(not copy.rebuilt for copy in found)
+        missing += sum(isinstance(copy.data, MissingDeviceError) for copy in found)
         if any(copy.data != found[0].data for copy in found[1:]):
             _compare(source, pointer, found, known, checked)
         if number % _BLOCKS_PER_STEP == 0:
             progress(number, count)
-    checked.counts = {"blocks": count, "copies": copies}
-    checked.summary = f"{counted(copies, 'place')} of {counted(count, 'block')}"
+    checked.counts = {"blocks": count, "copies": copies - missing, "missing": missing}
+    checked.summary = f"{counted(copies - missing, 'place')} of {counted(count, 'block')}"
+    if missing:
+        checked.skipped = f"not checked: {counted(missing, 'place')} on missing devices"
+    elif not count:
+        checked.skipped = "no tree block can be read"
 
 
 def _pointers(blocks: tuple[Blocks, ...]) -> Iterator[Pointer]:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from glob import glob
 from typing import NamedTuple
 from uuid import UUID
 
 from btrfs import ioctl
 
-__all__ = ["Mount", "forget_cached", "is_read_only", "mount_of_device", "mounted_filesystems"]
+__all__ = [
+    "Mount",
+    "forget_cached",
+    "is_read_only",
+    "mount_of_device",
+    "mounted_filesystems",
+    "writable_mount_of",
+]
 
 
 class Mount(NamedTuple):
@@ -55,6 +64,36 @@ def mount_of_device(device: str) -> str | None:
     for mount in mounted_filesystems():
         if wanted in _device_numbers(mount.path):
             return mount.path
+    return None
+
+
+def writable_mount_of(path: str) -> str | None:
+    """Return where a device or an image file is mounted so that it may change; None if nowhere.
+
+    An image file is mounted if a loop device of it is.
+    """
+    mount = _mount_of_member(path)
+    if mount is None:
+        return None
+    try:
+        fd = os.open(mount, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return mount
+    try:
+        return None if is_read_only(fd) else mount
+    finally:
+        os.close(fd)
+
+
+def _mount_of_member(path: str) -> str | None:
+    if stat.S_ISBLK(os.stat(path).st_mode):
+        return mount_of_device(path)
+    image = os.path.realpath(path)
+    for backing in glob("/sys/block/loop*/loop/backing_file"):
+        # A loop device may go at any moment.
+        with suppress(OSError), open(backing, encoding="utf-8", errors="surrogateescape") as file:
+            if file.read().rstrip("\n") == image:
+                return mount_of_device(f"/dev/{backing.split('/')[3]}")
     return None
 
 

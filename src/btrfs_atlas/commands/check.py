@@ -13,6 +13,7 @@ from btrfs_atlas.targets import add_source_arguments, one_line, opened_quietly, 
 if TYPE_CHECKING:
     from btrfs.checking import Checked
     from btrfs.ctree import FileSystem
+    from btrfs.errors import BtrfsError
 
 DESCRIPTION = """\
 Check a btrfs filesystem that is not mounted, and tell what is wrong with it. Nothing is written.
@@ -52,7 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="write an object with all findings and numbers"
     )
     parser.add_argument(
-        "-v", "--verbose", action="store_true", help="show all findings, and what is in each tree"
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="show more findings, up to a thousand of each kind, and what is in each tree",
     )
     add_source_arguments(parser)
 
@@ -62,10 +66,36 @@ def run(args: argparse.Namespace) -> int:
     options = {**source_options(args), "on_error": "skip"}
     with opened_quietly(args.targets, **options) as fs:
         if not fs.mounted:
+            _require_unmounted(fs, args)
             return _check(fs, args)
         devices = _devices(fs)
     with opened_quietly(devices, **{**options, "source": "unmounted"}) as fs:
         return _check(fs, args)
+
+
+def _require_unmounted(fs: FileSystem, args: argparse.Namespace) -> None:
+    """Check that images are not mounted for writing, by way of loop devices.
+
+    Raises:
+        BtrfsError: One is, and the user did not insist.
+    """
+    from btrfs.source.mounts import writable_mount_of
+
+    if args.source == "unmounted":
+        return
+    for device in fs.devices():
+        path = fs.dev_info(device.devid).path
+        if path and writable_mount_of(path) is not None:
+            raise _is_mounted(path)
+
+
+def _is_mounted(name: str) -> BtrfsError:
+    from btrfs.errors import BtrfsError
+
+    return BtrfsError(
+        f"{name} is mounted, and what is being written to cannot be checked",
+        hint="unmount it or mount it read-only; btrfs scrub checks one that is in use",
+    )
 
 
 def _devices(fs: FileSystem) -> list[str]:
@@ -74,14 +104,10 @@ def _devices(fs: FileSystem) -> list[str]:
     Raises:
         BtrfsError: It is mounted for writing.
     """
-    from btrfs.errors import BtrfsError
     from btrfs.source.mounts import forget_cached, is_read_only
 
     if not is_read_only(fs.fd):
-        raise BtrfsError(
-            f"{fs.path} is mounted, and what is being written to cannot be checked",
-            hint="unmount it or mount it read-only; btrfs scrub checks one that is in use",
-        )
+        raise _is_mounted(fs.path)
     paths = [fs.dev_info(device.devid).path for device in fs.devices()]
     devices = [path for path in paths if path]
     for device in devices:
@@ -121,7 +147,8 @@ def _print(fs: FileSystem, checks: Iterable[Checked], args: argparse.Namespace) 
     """Print what was found as soon as it is; return how many findings there are."""
     name = one_line(" ".join(args.targets))
     print(f"{name}: btrfs {fs.fsid}, generation {fs.fs_info().generation}")
-    for note in fs.notes:
+    told = list(fs.notes)
+    for note in told:
         print(f"Note: {one_line(note)}")
     done = []
     for checked in checks:
@@ -129,7 +156,9 @@ def _print(fs: FileSystem, checks: Iterable[Checked], args: argparse.Namespace) 
         print("\n".join(_lines(checked, None if args.verbose else _FEW)), flush=True)
         if args.verbose and checked.details:
             _print_details(checked)
-    print(_verdict(done, args))
+    for note in fs.notes[len(told) :]:
+        print(f"Note: {one_line(note)}")
+    print(_verdict(fs, done))
     return sum(checked.found for checked in done)
 
 
@@ -155,19 +184,26 @@ def _status(checked: Checked) -> str:
 
     if checked.found:
         return counted(checked.found, "finding")
-    return "not checked" if checked.skipped and not checked.summary else "ok"
+    if checked.skipped is None:
+        return "ok"
+    return "partly checked" if any(checked.counts.values()) else "not checked"
 
 
-def _verdict(done: Sequence[Checked], args: argparse.Namespace) -> str:
+_IF_WANTED = {"copies": "second copies", "data": "data"}
+"""The checks that are only made on request, and what they read."""
+
+
+def _verdict(fs: FileSystem, done: Sequence[Checked]) -> str:
     from btrfs.text import counted
 
     found = sum(checked.found for checked in done)
     if found:
         recovered = sum(checked.recovered for checked in done)
         good = f", {recovered:,} of them made good by another copy" if recovered else ""
-        return f"Damaged: {counted(found, 'finding')}{good}."
-    unread = [] if args.all_copies else ["second copies"]
-    unread += [] if args.data else ["data"]
+        readable = "" if fs.lost else " All metadata can be read."
+        return f"Damaged: {counted(found, 'finding')}{good}.{readable}"
+    read = {checked.name for checked in done if _status(checked) != "not checked"}
+    unread = [what for name, what in _IF_WANTED.items() if name not in read]
     words = f" ({' and '.join(unread)} not read)" if unread else ""
     return f"Clean: nothing is wrong{words}."
 

@@ -163,11 +163,16 @@ def _read_superblocks(fd: int, path: str, copy: int | None) -> Superblocks:
         same = [superblock for superblock in found if superblock.fsid == found[0].fsid]
         return Superblocks(max(same, key=lambda superblock: superblock.generation), errors)
     if errors:
+        if copy is None:
+            errors[0].hint = errors[0].hint or (
+                "no other copy of it is valid either; give the other devices of the filesystem, if"
+                " there are any"
+            )
         raise errors[0]
-    if copy:
+    if copy is not None:
         raise NotBtrfsError(
             f"{path} has no copy {copy} of the superblock at {SUPER_MIRRORS[copy]}",
-            hint="small devices have fewer of the copies 0, 1 and 2",
+            hint="leave out --super to read it by any copy that is valid",
         )
     raise NotBtrfsError(
         f"{path} holds no btrfs filesystem",

@@ -17,11 +17,11 @@ from uuid import UUID
 
 from btrfs import constants
 from btrfs.constants import SUPER_MIRRORS, ULLONG_MAX
-from btrfs.damage import DamageLog
+from btrfs.damage import DamageLog, LostKeys
 from btrfs.errors import BtrfsError, CorruptError, NotBtrfsError
 from btrfs.items.base import SearchHeader
 from btrfs.items.chunk import Chunk, Stripe
-from btrfs.key import DiskKey
+from btrfs.key import DiskKey, Key
 from btrfs.source import lookup
 from btrfs.source.base import OnError, ReadOptions
 from btrfs.source.disk.chunk_map import ChunkMap
@@ -36,6 +36,7 @@ from btrfs.source.disk.superblock import (
 )
 from btrfs.source.disk.volume import Volume
 from btrfs.source.metadump import Metadump, is_metadump
+from btrfs.source.mounts import writable_mount_of
 from btrfs.text import counted
 from btrfs.volumes import check_chunk
 
@@ -88,7 +89,13 @@ def _open_dump(path: str, options: ReadOptions) -> DiskSource:
             log.note(words)
         superblock = _chosen_state(dump.superblock, options, log)
         return DiskSource(
-            path, superblock, dump, log=log, on_error=options.on_error, close=dump.close
+            path,
+            superblock,
+            dump,
+            log=log,
+            on_error=options.on_error,
+            close=dump.close,
+            is_earlier_state=options.backup_root is not None,
         )
     except BaseException:
         dump.close()
@@ -120,6 +127,7 @@ def _open_devices(paths: list[str], options: ReadOptions) -> DiskSource:
             on_error=options.on_error,
             close=members.close,
             devices=members.devices,
+            is_earlier_state=options.backup_root is not None,
         )
     except BaseException:
         members.close()
@@ -251,6 +259,9 @@ class _Members:
                     f"device {devid} ({device.path}) is out of date: of generation"
                     f" {device.superblock.generation} instead of {generation}"
                 )
+            mount = writable_mount_of(device.path)
+            if mount is not None:
+                self._log.note(f"{device.path} is mounted at {mount} and may be changing")
             if device.missing_bytes:
                 self._log.note(
                     f"device {devid} ({device.path}) is cut off: {device.size} of"
@@ -285,8 +296,10 @@ class _Members:
         if named:
             is_older = device.superblock.generation < other.superblock.generation
             self._log.note(
-                f"{device.path} is left out: it is device {device.devid}, as {other.path} is, and"
-                f" {'older' if is_older else 'no newer'}"
+                f"{device.path} is given twice"
+                if device.path == other.path
+                else f"{device.path} is left out: it is device {device.devid}, as {other.path} is,"
+                f" and {'older' if is_older else 'no newer'}"
             )
 
 
@@ -332,11 +345,16 @@ def _chunks(
         is_wanted = on_error == "skip" and not current
         if is_whole and is_wanted and best is superblock:
             best = before
-    words = f"the chunk tree cannot be read as a whole: {counted(len(known.chunks), 'chunk')} known"
+    chunks = counted(len(known.chunks), "chunk")
     if best is superblock:
-        log.note(f"{words} from what is left of it, the superblock and its backups")
+        log.note(
+            f"the chunk tree cannot be read as a whole: {chunks} known from what is left of it, the"
+            " superblock and its backups"
+        )
     else:
-        log.note(f"{words}, and read instead as of generation {best.chunk_root_generation}")
+        reason = f"read as it was at generation {best.chunk_root_generation}: {chunks}"
+        log.note(f"the chunk tree cannot be read, and is {reason}")
+        log.lose(LostKeys(constants.CHUNK_TREE_OBJECTID, Key(0, 0, 0), Key(-1, -1, -1), reason))
     return best, known.chunks
 
 

@@ -38,10 +38,12 @@ def reconstructions(
     p_rest = None if p is None else _xor([p, *known.values()])
     q_rest = None if q is None else _xor([q, *(_times_g(part, i) for i, part in known.items())])
     if not unknown:
-        if p_rest is not None:
-            yield p_rest
-        if q_rest is not None:
-            yield _times_g(q_rest, -index)
+        by_p = p_rest
+        by_q = None if q_rest is None else _times_g(q_rest, -index)
+        yield from (part for part in (by_p, by_q) if part is not None)
+        if by_p == by_q:
+            # Whatever else is given up, it stays the same.
+            return
     if p_rest is None or q_rest is None:
         return
     for other in unknown or known:

@@ -49,10 +49,13 @@ class DiskSource:
         on_error: What to do about what cannot be read.
         close: Closes the files.
         devices: The devices by their numbers, as many of them as there are; none for a dump.
+        is_earlier_state: Whether the superblock leads to another root tree than the current one.
 
     Attributes:
-        superblock: As given.
-        on_error: As given.
+        superblock: As given, like the following.
+        on_error: What to do about what cannot be read.
+        devices: The devices.
+        is_earlier_state: Whether something else than the current state is read.
         trees: Reads the trees, given their roots.
     """
 
@@ -68,6 +71,7 @@ class DiskSource:
         on_error: OnError = "raise",
         close: Callable[[], None],
         devices: Mapping[int, Device] | None = None,
+        is_earlier_state: bool = False,
     ) -> None:
         self.path = path
         self.superblock = superblock
@@ -75,6 +79,7 @@ class DiskSource:
         self.on_error = on_error
         self.close = close
         self.devices = devices or {}
+        self.is_earlier_state = is_earlier_state
         block_format = BlockFormat(
             superblock.nodesize, superblock.checksum, superblock.header_fsid.bytes
         )
@@ -259,7 +264,7 @@ class DiskSource:
         pointer = Pointer(superblock.root, superblock.generation, superblock.root_level)
         try:
             self.trees.read(pointer)
-        except UNREADABLE as error:
+        except CorruptError as error:
             self._offer_backups(error)
             raise
         return pointer
