@@ -20,7 +20,7 @@ demo: $(VENV)/installed
 	@$(BIN)/python scripts/demo.py demo
 
 test: debian-packages lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -39,11 +40,20 @@ def missing(programs: Sequence[str]) -> list[str]:
 
 
 def install(requirement: str, target: Path) -> None:
-    """Install a Python package and what it needs into a folder of its own, with pip."""
-    # Under another name first: a folder of the right name is a whole one.
-    unfinished = target.with_name(f"{target.name}.unfinished")
-    run(
-        *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-        *("--upgrade", "--target", unfinished, requirement),
-    )
-    unfinished.rename(target)
+    """Install a Python package and what it needs into a folder of its own, with pip.
+
+    Nothing is done if the folder is there.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Tests run side by side, and several may want the same.
+    with target.with_name(f"{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.exists():
+            return
+        # Under another name first: a folder of the right name is a whole one.
+        unfinished = target.with_name(f"{target.name}.unfinished")
+        run(
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *("--upgrade", "--target", unfinished, requirement),
+        )
+        unfinished.rename(target)
