@@ -69,7 +69,9 @@ class LostKeys(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"tree {self.tree}, keys {self.min_key} to {self.max_key}: {self.reason}"
+        is_all = self.min_key == Key(0, 0, 0) and self.max_key == Key(-1, -1, -1)
+        where = "all of it" if is_all else f"keys {self.min_key} to {self.max_key}"
+        return f"tree {self.tree}, {where}: {self.reason}"
 
 
 class DamageLog:

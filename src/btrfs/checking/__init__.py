@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from btrfs import constants
 from btrfs.checking.allocation import check_allocation
 from btrfs.checking.copies import check_copies
 from btrfs.checking.data import check_data
@@ -69,6 +70,11 @@ def check(
     return _Checks(fs, source, progress).run(all_copies=all_copies, data=data)
 
 
+_EXTENTS = {constants.EXTENT_TREE_OBJECTID, constants.BLOCK_GROUP_TREE_OBJECTID}
+_ALLOCATION = _EXTENTS | {constants.DEV_TREE_OBJECTID}
+"""The trees that these checks are about."""
+
+
 class _Checks:
     """The checks, and what they hand to one another.
 
@@ -100,15 +106,15 @@ class _Checks:
                 check_copies(source, (blocks, log_blocks), checked, self._progress)
             yield checked
         extents, free_space, block_groups = self._extents(blocks)
-        yield extents
-        yield free_space
+        yield self._qualified(extents, _EXTENTS)
+        yield self._qualified(free_space, {constants.FREE_SPACE_TREE_OBJECTID})
         with self._timed("chunks") as checked:
             check_allocation(fs, source, block_groups, checked)
-        yield checked
+        yield self._qualified(checked, _ALLOCATION)
         if data:
             with self._timed("data") as checked:
                 self._data(checked, all_copies=all_copies)
-            yield checked
+            yield self._qualified(checked, {constants.CSUM_TREE_OBJECTID})
 
     def _extents(self, blocks: Blocks) -> tuple[Checked, Checked, dict[int, BlockGroup]]:
         """Check extents and free space, which are looked at together."""
@@ -128,6 +134,15 @@ class _Checks:
             check_data(self._fs, self._source, checked, self._progress, all_copies=all_copies)
         except TreeNotFoundError:
             checked.skipped = "there is no tree of checksums"
+
+    def _qualified(self, checked: Checked, trees: set[int]) -> Checked:
+        """Return the record of a check, with a word if not all of its trees could be read."""
+        lost = {lost.tree for lost in self._source.log.lost}
+        # Without the root tree or the chunk tree, other trees are not even looked for.
+        needed = trees | {constants.ROOT_TREE_OBJECTID, constants.CHUNK_TREE_OBJECTID}
+        if checked.skipped is None and lost & needed:
+            checked.skipped = "not checked where not all can be read"
+        return checked
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[Checked]:

@@ -159,6 +159,8 @@ def _print(fs: FileSystem, checks: Iterable[Checked], args: argparse.Namespace) 
     for note in fs.notes[len(told) :]:
         print(f"Note: {one_line(note)}")
     print(_verdict(fs, done))
+    for advice in _advice(done):
+        print(f"Hint: {advice}")
     return sum(checked.found for checked in done)
 
 
@@ -206,6 +208,31 @@ def _verdict(fs: FileSystem, done: Sequence[Checked]) -> str:
     unread = [what for name, what in _IF_WANTED.items() if name not in read]
     words = f" ({' and '.join(unread)} not read)" if unread else ""
     return f"Clean: nothing is wrong{words}."
+
+
+_SCRUB = "btrfs scrub, once it is mounted, repairs what another copy makes good"
+_ADVICE = {
+    "keys-lost": "copy what can be read to another place before anything is repaired;"
+    " mount -o ro,rescue=all may still show files",
+    "device-missing": "connect the missing device, or mount -o degraded and replace it",
+    "superblock-invalid": "btrfs rescue super-recover writes copies of the superblock anew",
+    "device-stale": _SCRUB,
+    "copy-damaged": _SCRUB,
+    "parity-differs": _SCRUB,
+}
+"""What helps against findings of a kind, the most urgent first."""
+
+
+def _advice(checks: Iterable[Checked]) -> list[str]:
+    """Return what helps against what was found."""
+    kinds: set[str] = set()
+    for checked in checks:
+        kinds.update(checked.totals)
+        if any(
+            finding.kind == "block-damaged" and finding.recovered for finding in checked.findings
+        ):
+            kinds.add("copy-damaged")
+    return list(dict.fromkeys(advice for kind, advice in _ADVICE.items() if kind in kinds))
 
 
 def _print_details(checked: Checked) -> None:
