@@ -68,6 +68,10 @@ class LostKeys(NamedTuple):
     max_key: Key
     reason: str
 
+    def touches(self, tree: int, first: Key, last: Key) -> bool:
+        """Return whether an item of a tree may be lost whose key lies between two keys."""
+        return self.tree == tree and self.min_key <= last and self.max_key >= first
+
     def __str__(self) -> str:
         is_all = self.min_key == Key(0, 0, 0) and self.max_key == Key(-1, -1, -1)
         where = "all of it" if is_all else f"keys {self.min_key} to {self.max_key}"
@@ -87,7 +91,8 @@ class DamageLog:
         self.damage: list[Damage] = []
         self.lost: list[LostKeys] = []
         self.notes: list[str] = []
-        self._known: set[object] = set()
+        # Where in the lists things are, by their places.
+        self._known: dict[object, int] = {}
 
     def add(self, error: BtrfsError, vaddr: int | None, *, recovered: bool) -> None:
         """Remember bytes that did not pass a check.
@@ -123,8 +128,14 @@ class DamageLog:
             self.notes.append(words)
 
     def _add(self, damage: Damage) -> None:
-        if self._is_new((damage.device, damage.paddr, damage.vaddr), self.damage):
+        place = (damage.device, damage.paddr, damage.vaddr)
+        if place == (None, None, None):
+            place = (damage.what, None, None)
+        if self._is_new(place, self.damage):
             self.damage.append(damage)
+        elif place in self._known and not damage.recovered:
+            # Another copy was good once, and is not any more.
+            self.damage[self._known[place]] = damage
 
     def _is_new(self, place: object, entries: Sized) -> bool:
         """Return whether a place is not known yet, and there is room for it among some entries."""
@@ -133,7 +144,7 @@ class DamageLog:
         if len(entries) == _MAX_ENTRIES:
             self.note(f"there is more damage than the {_MAX_ENTRIES:,} places that are listed")
             return False
-        self._known.add(place)
+        self._known[place] = len(entries)
         return True
 
     def summary(self) -> str | None:

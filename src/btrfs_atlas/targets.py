@@ -76,8 +76,16 @@ def opened(targets: Sequence[str], **options: Any) -> Iterator[FileSystem]:
 
     What is wrong with it, but did not keep it from being read, is told at the end.
     """
+    from btrfs.errors import BtrfsError
+
     with opened_quietly(targets, **options) as fs:
-        yield fs
+        try:
+            yield fs
+        except BrokenPipeError:
+            raise
+        except (BtrfsError, OSError):
+            _warn(fs)
+            raise
         _warn(fs)
 
 

@@ -15,14 +15,13 @@ import heatmap
 from btrfs import FileSystem, constants
 from btrfs.ctree import DevItem
 from btrfs.damage import LostKeys
-from btrfs.errors import BtrfsError
 from btrfs.key import Key
-from btrfs.source.disk.node import Pointer
 from heatmap import curves, hatching, layers, legend, terminal, unreadable
 from heatmap.errors import HeatmapError
 from heatmap.palette import UNREADABLE
 from heatmap.raster import draw_tile
 from tests import support
+from tests.library.reading import leaves
 
 EXTENT_TREE, DEV_TREE = constants.EXTENT_TREE_OBJECTID, constants.DEV_TREE_OBJECTID
 CHUNK_TREE, BLOCK_GROUP_TREE = constants.CHUNK_TREE_OBJECTID, constants.BLOCK_GROUP_TREE_OBJECTID
@@ -38,16 +37,6 @@ BETWEEN = hatching.tint(np.zeros(3, np.uint8), LINE)
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return support.stored_image("block-group-tree.img", tmp_path_factory.mktemp("image"))
-
-
-def leaves(fs: FileSystem, tree: int) -> list[Pointer]:
-    source = fs._unmounted_source()
-    found = source.trees.blocks(source.root(tree), 0, constants.KEY_MAX, refuse)
-    return [pointer for pointer in found if pointer.level == 0]
-
-
-def refuse(_min_key: int, _max_key: int, error: BtrfsError) -> None:
-    raise error
 
 
 def damaged(image: Path, folder: Path, tree: int, leaf: int = 0) -> Path:

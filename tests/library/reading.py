@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import btrfs
 from btrfs.constants import CHUNK_TREE_OBJECTID, ROOT_TREE_OBJECTID
 from btrfs.ctree import RootItem
 from btrfs.filesystem import FileSystem
+from btrfs.source.disk.node import Node, Pointer
 
 Items = list[tuple[tuple[int, ...], bytes]]
 """Key, generation of the leaf and size of each item, and its body."""
@@ -86,3 +89,18 @@ def answers(fs: FileSystem) -> dict[str, object]:
 def free_space(fs: FileSystem) -> list[tuple[int, int]]:
     """Return the free ranges inside block groups."""
     return [(extent.vaddr, extent.length) for extent in fs.free_space_extents()]
+
+
+def leaves(fs: FileSystem, tree: int) -> list[Pointer]:
+    """Return where the leaves of a tree of an unmounted filesystem are."""
+    source = fs._unmounted_source()
+
+    def below(pointer: Pointer) -> Iterator[Pointer]:
+        node = source.trees.read(pointer) if pointer.level else None
+        if isinstance(node, Node):
+            for child in node.children:
+                yield from below(child)
+        else:
+            yield pointer
+
+    return list(below(source.root(tree)))

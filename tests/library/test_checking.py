@@ -34,6 +34,7 @@ from btrfs.source.disk.node import HEADER_SIZE, ITEM_RECORD_SIZE
 from btrfs.source.disk.source import DiskSource
 from btrfs.source.disk.volume import Volume
 from tests import support
+from tests.library.reading import leaves
 from tests.library.test_damage import NRITEMS, change_block, put
 from tests.support import removal
 
@@ -182,9 +183,8 @@ class Place(NamedTuple):
 def leaf_of(image: Path, tree: int, key: int) -> Place:
     """Return where the leaf is that a key is in."""
     with FileSystem(image) as fs:
-        source, volume = disk(fs)
-        blocks = source.trees.blocks(source.root(tree), 0, KEY_MAX, refuse)
-        vaddr = next(block.vaddr for block in blocks if not block.level and block.max_key >= key)
+        _, volume = disk(fs)
+        vaddr = next(leaf.vaddr for leaf in leaves(fs, tree) if leaf.max_key >= key)
         copies = volume.chunk_map.copies(vaddr, fs.nodesize)
         return Place(vaddr, [pieces[0].paddr for pieces in copies], fs.nodesize)
 
@@ -696,6 +696,16 @@ def test_opened_to_raise(image: Path) -> None:
 def test_mounted(mounted: support.LoopFilesystem) -> None:
     with FileSystem(mounted.mountpoint) as fs, pytest.raises(BtrfsError, match="is mounted"):
         checking.check(fs)
+
+
+@pytest.mark.parametrize("tree", [DEV_TREE_OBJECTID, CSUM_TREE_OBJECTID, FREE_SPACE_TREE_OBJECTID])
+def test_tree_that_is_missing(image: Path, tree: int) -> None:
+    """A root item without references is as good as none."""
+    refs = 216
+    change_item(image, ROOT_TREE_OBJECTID, Key(tree, 132, 0), body("<I", refs, 0))
+    checks = found(image, data=True)
+    assert kinds(checks)["tree-missing"] == 1
+    assert any(message.startswith(f"tree {tree}, ") for message in messages(checks))
 
 
 def test_every_kind_has_a_test() -> None:

@@ -19,6 +19,7 @@ from btrfs.constants import (
     SUPER_MIRRORS,
 )
 from btrfs.ctree import BlockGroupItem, ExtentItem, InodeItem, InodeRefList, RootItem
+from btrfs.damage import DamageLog
 from btrfs.errors import (
     BtrfsError,
     CorruptError,
@@ -32,7 +33,7 @@ from btrfs.source.disk.node import HEADER_SIZE
 from btrfs.source.disk.source import DiskSource
 from btrfs.source.disk.volume import Volume
 from tests import support
-from tests.library.reading import all_items
+from tests.library.reading import all_items, leaves
 from tests.library.test_damage import change_block, put
 
 GENERATION, LOG_ROOT, INCOMPAT, CHUNK_ROOT = 0x48, 0x60, 0xBC, 0x58
@@ -343,13 +344,8 @@ def damaged(pair: list[Path], tmp_path: Path) -> tuple[list[Path], Key, Key]:
     images = copies(pair, tmp_path)
     with FileSystem(images) as fs:
         source = fs._unmounted_source()
-        root = source.root(FS_TREE_OBJECTID)
-        leaves = [
-            pointer
-            for pointer in source.trees.blocks(root, 0, (1 << 136) - 1, source.lose)  # type: ignore[arg-type]
-            if pointer.level == 0
-        ]
-        leaf = leaves[len(leaves) // 2]
+        found = leaves(fs, FS_TREE_OBJECTID)
+        leaf = found[len(found) // 2]
         volume = source.trees.store
         assert isinstance(volume, Volume)
         for pieces in volume.chunk_map.copies(leaf.vaddr, fs.nodesize):
@@ -429,3 +425,83 @@ def test_items_that_are_left_out(image: Path) -> None:
         found = sum(len(columns["used"]) for columns in fs.columns(BlockGroupItem))
         assert found == len(groups) - 1
         assert [lost[:3] for lost in fs.lost] == [(11, first.key, first.key)]
+
+
+def test_root_item_of_a_snapshot_that_is_left_out(tmp_path: Path) -> None:
+    """Its key has an offset."""
+    with support.filesystem(tmp_path, size="256M") as made:
+        made.btrfs("subvolume", "create", made.mountpoint / "one")
+        made.btrfs("subvolume", "snapshot", made.mountpoint / "one", made.mountpoint / "two")
+    with FileSystem(made.images[0], on_error="skip") as fs:
+        (item,) = fs.subvolumes(257, 257)
+        assert item.key.offset
+        fs._source.lose(ROOT_TREE_OBJECTID, item.key.key, item.key.key, CorruptError("made up"))
+        source = fs._unmounted_source()
+        source._root_item = lambda tree: None  # type: ignore[method-assign]  # noqa: ARG005
+        assert list(fs.search(257)) == []
+        assert [lost.tree for lost in fs.lost] == [ROOT_TREE_OBJECTID, 257]
+
+
+def test_default_subvolume_that_is_left_out(image: Path) -> None:
+    """It is lost by the number that it has."""
+    wipe_root(image, FS_TREE_OBJECTID)
+    with FileSystem(image, on_error="skip") as fs:
+        assert list(fs.search(0)) == list(fs.search(FS_TREE_OBJECTID)) == []
+        assert list(fs.batches(0)) == []
+        assert [lost.tree for lost in fs.lost] == [FS_TREE_OBJECTID]
+
+
+def test_root_item_that_leads_nowhere(image: Path) -> None:
+    with FileSystem(image) as fs:
+        root = fs.top_level()
+        root.bytenr = 1 << 63
+        with pytest.raises(CorruptError, match="a root block at an address below"):
+            list(fs.search_root(root))
+    with FileSystem(image, on_error="skip") as fs:
+        assert list(fs.search_root(root)) == []
+        assert [lost.tree for lost in fs.lost] == [FS_TREE_OBJECTID]
+
+
+@pytest.mark.parametrize("at", [GENERATION, 0xA4], ids=["generation", "chunk_root_generation"])
+def test_generation_that_none_can_follow(image: Path, at: int) -> None:
+    """Log trees are of the next one."""
+    change_superblocks(image, put("<Q", at, (1 << 64) - 1))
+    with pytest.raises(CorruptError, match=r"generation .* expected below"):
+        FileSystem(image)
+
+
+def test_superblock_without_chunks(image: Path) -> None:
+    change_superblocks(image, put("<I", 0xA0, 0))
+    with pytest.raises(CorruptError, match="sys_chunk_array: expected at least one chunk"):
+        FileSystem(image)
+
+
+def test_damaged_superblock_of_a_member_that_was_not_named(
+    pair: list[Path], tmp_path: Path
+) -> None:
+    first, second = copies(pair, tmp_path)
+    with second.open("r+b") as file:
+        file.seek(SUPER_MIRRORS[0] + 200)
+        file.write(b"scribble")
+    with FileSystem(first) as fs:
+        assert [(damage.device, damage.recovered) for damage in fs.damage] == [(str(second), True)]
+        assert fs.notes == [f"{second} is read by the copy of its superblock at 67108864"]
+
+
+def test_pipe(tmp_path: Path) -> None:
+    """Nobody waits for what will never come."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(NotBtrfsError, match="neither a block device nor an image file"):
+        FileSystem(tmp_path / "pipe", source="unmounted")
+
+
+def test_damage_that_became_worse() -> None:
+    log = DamageLog()
+    error = CorruptError("tree block", expected=1, found=2, device="a", paddr=3)
+    log.add(error, 4, recovered=True)
+    log.add(error, 4, recovered=False)
+    log.add(error, 4, recovered=True)
+    assert [damage.recovered for damage in log.damage] == [False]
+    for what in ("one", "two", "one"):
+        log.add(CorruptError(what), None, recovered=False)
+    assert len(log.damage) == 3

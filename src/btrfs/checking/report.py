@@ -25,6 +25,7 @@ KINDS = {
     "keys-lost": "items that cannot be read from any copy",
     "block-owner": "tree blocks that say that they belong to another tree",
     "item-damaged": "items that cannot be what they should be",
+    "tree-missing": "trees that there must be, but are not",
     "key-type": "items in a tree that such items do not belong in",
     # copies
     "copy-damaged": "copies of tree blocks that do not pass the checks",

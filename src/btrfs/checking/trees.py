@@ -19,6 +19,7 @@ from btrfs import constants
 from btrfs.checking.items import ItemRules
 from btrfs.checking.report import Checked
 from btrfs.constants import KEY_MAX
+from btrfs.errors import TreeNotFoundError
 from btrfs.items.root import RootItem
 from btrfs.key import key_objectid_str
 from btrfs.source.disk.bulk import BulkReader
@@ -78,6 +79,7 @@ def check_trees(fs: FileSystem, source: DiskSource, checked: Checked) -> tuple[B
     walk = _Walk(fs, source, checked)
     for tree in _trees(fs, source, checked):
         walk.tree(tree)
+    _require_trees(fs, source, checked)
     blocks = walk.blocks()
     walk.forget_blocks()
     for tree in _log_trees(fs, source, checked):
@@ -91,6 +93,30 @@ def check_trees(fs: FileSystem, source: DiskSource, checked: Checked) -> tuple[B
         f" {counted(items, 'item')}"
     )
     return blocks, log_blocks
+
+
+def _require_trees(fs: FileSystem, source: DiskSource, checked: Checked) -> None:
+    """Check that there are the trees that each filesystem has, and those of its features."""
+    features = fs.features()
+    needed = [
+        constants.EXTENT_TREE_OBJECTID,
+        constants.DEV_TREE_OBJECTID,
+        constants.FS_TREE_OBJECTID,
+        constants.CSUM_TREE_OBJECTID,
+    ]
+    if features.compat_ro_flags & constants.FEATURE_COMPAT_RO_FREE_SPACE_TREE:
+        needed.append(constants.FREE_SPACE_TREE_OBJECTID)
+    if features.compat_ro_flags & constants.FEATURE_COMPAT_RO_BLOCK_GROUP_TREE:
+        needed.append(constants.BLOCK_GROUP_TREE_OBJECTID)
+    if features.incompat_flags & constants.FEATURE_INCOMPAT_RAID_STRIPE_TREE:
+        needed.append(constants.RAID_STRIPE_TREE_OBJECTID)
+    for number in needed:
+        try:
+            source.root(number)
+        except TreeNotFoundError:
+            checked.add("tree-missing", f"tree {number}, {_name(number)}", tree=number)
+        except UNREADABLE as error:
+            source.lose(number, 0, KEY_MAX, error)
 
 
 def is_subvolume(tree: int) -> bool:
@@ -172,6 +198,7 @@ class _Walk:
         self._checked = checked
         # Each as one number: a tuple would take twice the memory.
         self._seen: set[int] = set()
+        self._bounds: set[int] = set()
         self._vaddrs, self._generations, self._levels = array("Q"), array("Q"), array("B")
 
     def tree(self, tree: Tree) -> None:
@@ -197,17 +224,22 @@ class _Walk:
 
     def _new_leaves(self, tree: Tree, pointer: Pointer) -> Iterator[Pointer]:
         """Yield the leaves below a block that no other tree has led to."""
-        if not self._add(pointer):
+        bounds = hash(pointer)
+        if bounds in self._bounds:
             return
-        if pointer.level == 0:
+        self._bounds.add(bounds)
+        is_new = self._add(pointer)
+        if pointer.level == 0 and is_new:
             yield pointer
             return
+        # Of a leaf that is known, another tree may say that its keys lie between others.
         try:
             node = self._source.trees.read(pointer)
         except UNREADABLE as error:
             self._source.lose(tree.number, pointer.min_key or 0, pointer.max_key, error)
             return
-        assert isinstance(node, Node)
+        if not isinstance(node, Node):
+            return
         for child in node.children_between(tree.min_key, KEY_MAX):
             yield from self._new_leaves(tree, child)
 

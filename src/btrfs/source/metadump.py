@@ -16,6 +16,7 @@ on, so that to read at any place neither fills the memory nor begins at the begi
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import zlib
 from array import array
@@ -79,8 +80,14 @@ class _Piece(NamedTuple):
 
 def is_metadump(path: str) -> bool:
     """Return whether a file is a dump made by btrfs-image."""
-    with open(path, "rb") as file:
-        start = file.read(8)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        start = os.pread(fd, 8, 0) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+    except OSError:
+        # The beginning of a device can be unreadable, and all else good.
+        return False
+    finally:
+        os.close(fd)
     return len(start) == 8 and int.from_bytes(start, "little") in _MAX_PIECE_SIZES
 
 

@@ -76,10 +76,6 @@ class ChunkMap:
                     found=f"a length of {chunk.length} of that",
                 )
 
-    def devids(self) -> set[int]:
-        """Return the numbers of all devices that chunks lie on."""
-        return {stripe.devid for chunk in self._chunks for stripe in chunk.stripes}
-
     def copies(self, vaddr: int, length: int) -> list[list[Piece]]:
         """Return all places where a range of virtual addresses is stored.
 
@@ -98,17 +94,6 @@ class ChunkMap:
             ]
             for copy in range(profile.ncopies)
         ]
-
-    def together(self, vaddr: int) -> int:
-        """Return how many bytes from an address on lie together on each device.
-
-        Raises:
-            CorruptError: No chunk holds the address.
-        """
-        chunk = self.chunk_at(vaddr)
-        at = vaddr - chunk.vaddr
-        left = chunk.length - at
-        return min(left, STRIPE_LEN - at % STRIPE_LEN) if profile_of(chunk.type).striped else left
 
     def rows(self, vaddr: int, length: int) -> list[Row]:
         """Return the rows of stripes that a range of virtual addresses can be rebuilt from.

@@ -87,6 +87,12 @@ def open_device(path: str, copy: int | None = None) -> Device:
     """
     descriptor = Descriptor(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
     try:
+        mode = os.fstat(descriptor.fd).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            raise NotBtrfsError(
+                f"{path} is neither a block device nor an image file",
+                hint="write what comes out of a pipe into a file first",
+            )
         size = os.lseek(descriptor.fd, 0, os.SEEK_END)
         superblocks = _read_superblocks(descriptor.fd, path, copy)
     except BaseException:
@@ -97,12 +103,22 @@ def open_device(path: str, copy: int | None = None) -> Device:
 
 def has_superblock(path: str) -> bool:
     """Return whether a file has a superblock, be it valid or not."""
-    with open(path, "rb") as file:
-        for paddr in SUPER_MIRRORS:
-            file.seek(paddr + SUPER_MAGIC_OFFSET)
-            if file.read(len(SUPER_MAGIC)) == SUPER_MAGIC:
-                return True
-    return False
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return any(
+            _bytes_at(fd, paddr + SUPER_MAGIC_OFFSET, len(SUPER_MAGIC)) == SUPER_MAGIC
+            for paddr in SUPER_MIRRORS
+        )
+    finally:
+        os.close(fd)
+
+
+def _bytes_at(fd: int, paddr: int, length: int) -> bytes:
+    """Return bytes of a file; none if they cannot be read, as of a pipe or from a bad sector."""
+    try:
+        return os.pread(fd, length, paddr)
+    except OSError:
+        return b""
 
 
 def find_members(fsid: UUID, near: Iterable[str], known: set[int]) -> Iterator[Device]:

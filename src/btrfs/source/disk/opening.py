@@ -47,6 +47,9 @@ __all__ = ["holds_btrfs", "open_unmounted"]
 
 _READ_DIRECTLY = ReadOptions()
 
+_MAX_ROUNDS = 4
+"""So often are strangers looked for among the members."""
+
 
 def holds_btrfs(path: str) -> bool:
     """Return whether a file has a superblock, or is a dump made by btrfs-image."""
@@ -111,12 +114,15 @@ def _open_devices(paths: list[str], options: ReadOptions) -> DiskSource:
         members.require_some()
         if len(members.devices) < members.newest().num_devices:
             members.find(paths)
-        superblock = _chosen_state(members.newest(), options, log)
-        superblock, chunks = _chunks(superblock, members.devices, log, options.on_error)
-        volume = Volume(members.devices, ChunkMap(chunks))
-        items = _device_items(superblock, volume, log)
-        uuids = {item.devid: item.uuid for item in items}
-        if members.drop_strangers(uuids):
+        for _ in range(_MAX_ROUNDS):
+            superblock = _chosen_state(members.newest(), options, log)
+            superblock, chunks = _chunks(superblock, members.devices, log, options.on_error)
+            volume = Volume(members.devices, ChunkMap(chunks))
+            items = _device_items(superblock, volume, log)
+            uuids = {item.devid: item.uuid for item in items}
+            if not members.drop_strangers(uuids):
+                break
+            # Who comes in their place may have been written to later.
             members.find(paths, uuids)
         members.compare(items, chunks)
         return DiskSource(
@@ -172,6 +178,7 @@ class _Members:
         self.devices: dict[int, Device] = {}
         self._log = log
         self._errors: list[BtrfsError] = []
+        self._superblock: int | None = None
 
     def close(self) -> None:
         """Close all files."""
@@ -185,18 +192,13 @@ class _Members:
             BtrfsError: It belongs to another filesystem than the others.
             OSError: It cannot be opened.
         """
+        self._superblock = superblock
         try:
             device = open_device(path, superblock)
         except (NotBtrfsError, CorruptError) as error:
             self._errors.append(error)
-            return
-        for damage in device.damaged:
-            self._log.add(damage, None, recovered=True)
-        if superblock is None and device.superblock.bytenr != SUPER_MIRRORS[0]:
-            self._log.note(
-                f"{path} is read by the copy of its superblock at {device.superblock.bytenr}"
-            )
-        self._add(device, named=True)
+        else:
+            self._add(device, named=True)
 
     def require_some(self) -> None:
         """Check that at least one of those that were named could be opened.
@@ -252,8 +254,14 @@ class _Members:
 
     def compare(self, items: list[DevItem], chunks: list[Chunk]) -> None:
         """Tell which devices are missing, out of date or cut off."""
-        generation = self.newest().generation
+        newest = self.newest()
+        generation = newest.generation
         for devid, device in sorted(self.devices.items()):
+            if self._superblock is None and device.superblock.bytenr != SUPER_MIRRORS[0]:
+                self._log.note(
+                    f"{device.path} is read by the copy of its superblock at"
+                    f" {device.superblock.bytenr}"
+                )
             if device.superblock.generation < generation:
                 self._log.note(
                     f"device {devid} ({device.path}) is out of date: of generation"
@@ -266,6 +274,11 @@ class _Members:
                 self._log.note(
                     f"device {devid} ({device.path}) is cut off: {device.size} of"
                     f" {device.superblock.dev_item.total_bytes} bytes are there"
+                )
+        for item in items:
+            if item.fsid != newest.header_fsid:
+                self._log.note(
+                    f"device {item.devid} is of a seed filesystem, {item.fsid}, which is not read"
                 )
         needed = {item.devid for item in items}
         needed.update(stripe.devid for chunk in chunks for stripe in chunk.stripes)
@@ -287,6 +300,8 @@ class _Members:
                     f"{other.path} and {device.path} belong to different filesystems",
                     hint=f"their UUIDs are {other.superblock.fsid} and {device.superblock.fsid}",
                 )
+        for damage in device.damaged:
+            self._log.add(damage, None, recovered=True)
         other = self.devices.setdefault(device.devid, device)
         if other is device:
             return
@@ -429,6 +444,8 @@ def _system_chunks(superblock: Superblock, log: DamageLog) -> Iterator[Chunk]:
         if not found:
             raise
         log.add(error, None, recovered=False)
+    if not found:
+        raise CorruptError("sys_chunk_array", expected="at least one chunk", found="none")
 
 
 def _parsed_system_chunks(superblock: Superblock) -> Iterator[Chunk]:

@@ -84,6 +84,8 @@ class DiskSource:
             superblock.nodesize, superblock.checksum, superblock.header_fsid.bytes
         )
         self.trees = TreeReader(store, block_format, log)
+        # What can be read in place of the root tree; not looked for yet.
+        self._offer: str | None = None
         self._roots: dict[int, Pointer] = {
             constants.CHUNK_TREE_OBJECTID: Pointer(
                 superblock.chunk_root,
@@ -106,6 +108,7 @@ class DiskSource:
         max_transid: int = ULLONG_MAX,
         nr_items: int | None = None,
     ) -> Iterator[tuple[SearchHeader, Bytes]]:
+        tree = self._resolved(tree)
         root = self._root_or_lose(tree)
         if root is None:
             return
@@ -118,6 +121,7 @@ class DiskSource:
                 yield item
 
     def batches(self, tree: int, min_key: Key, max_key: Key) -> Iterator[ItemBatch]:
+        tree = self._resolved(tree)
         root = self._root_or_lose(tree)
         if root is not None:
             yield from self.trees.batches(root, min_key.key, max_key.key, self._loser(tree))
@@ -134,7 +138,12 @@ class DiskSource:
             CorruptError: A tree block has no copy that passes all checks.
         """
         lose = self._loser(root.objectid)
-        return self.trees.items(root_pointer(root), min_key.key, max_key.key, lose)
+        try:
+            pointer = root_pointer(root)
+        except CorruptError as error:
+            lose(0, KEY_MAX, error)
+            return
+        yield from self.trees.items(pointer, min_key.key, max_key.key, lose)
 
     def lose(self, tree: int, min_key: int, max_key: int, error: BtrfsError) -> None:
         if self.on_error == "raise":
@@ -231,6 +240,15 @@ class DiskSource:
             "only a mounted filesystem can be synced", hint="mount the filesystem"
         )
 
+    def _resolved(self, tree: int) -> int:
+        """Return the number of a tree that is asked for; 0 stands for the default subvolume."""
+        if tree:
+            return tree
+        try:
+            return self._default_subvolume()
+        except UNREADABLE:
+            return constants.FS_TREE_OBJECTID
+
     def _root_or_lose(self, tree: int) -> Pointer | None:
         """Return where the root of a tree is; None if nobody can tell and that is no error.
 
@@ -250,8 +268,6 @@ class DiskSource:
             TreeNotFoundError: There is no such tree.
             CorruptError: There may be one, but where is in a block that cannot be read.
         """
-        if tree == 0:
-            tree = self._default_subvolume()
         if tree not in self._roots:
             if tree == constants.ROOT_TREE_OBJECTID:
                 self._roots[tree] = self._root_of_root_tree()
@@ -265,12 +281,14 @@ class DiskSource:
         try:
             self.trees.read(pointer)
         except CorruptError as error:
-            self._offer_backups(error)
+            if self._offer is None:
+                self._offer = self._offer_of_backups()
+            error.hint = self._offer or error.hint
             raise
         return pointer
 
-    def _offer_backups(self, error: BtrfsError) -> None:
-        """Tell which of the backups of the root tree can be read."""
+    def _offer_of_backups(self) -> str:
+        """Return which of the backups of the root tree can be read; empty if none can."""
         usable = []
         reader = TreeReader(self.trees.store, self.trees.block_format, DamageLog())
         for number, backup in enumerate(self.superblock.backups):
@@ -281,22 +299,23 @@ class DiskSource:
                     usable.append((backup.tree_root_gen, number))
             except UNREADABLE:
                 continue
-        if usable:
-            generation, number = max(usable)
-            error.hint = (
-                f"--backup-root {number} reads the filesystem as it was at generation {generation}"
-            )
-            if self.on_error == "skip":
-                self.log.note(f"the root tree cannot be read, but {error.hint}")
+        if not usable:
+            return ""
+        generation, number = max(usable)
+        offer = f"--backup-root {number} reads the filesystem as it was at generation {generation}"
+        if self.on_error == "skip":
+            self.log.note(f"the root tree cannot be read, but {offer}")
+        return offer
 
     def _root_in_root_tree(self, tree: int) -> Pointer:
         item = self._root_item(tree)
         # The kernel does not let deleted subvolumes be searched either.
         if item is not None and item.refs:
             return root_pointer(item)
-        key = Key(tree, constants.ROOT_ITEM_KEY, 0)
+        first = Key(tree, constants.ROOT_ITEM_KEY, 0)
+        last = Key(tree, constants.ROOT_ITEM_KEY, ULLONG_MAX)
         for lost in self.log.lost:
-            if lost.tree == constants.ROOT_TREE_OBJECTID and lost.min_key <= key <= lost.max_key:
+            if lost.touches(constants.ROOT_TREE_OBJECTID, first, last):
                 raise CorruptError(f"the place of tree {tree} is not known: {lost.reason}")
         raise TreeNotFoundError(f"there is no tree {tree} in this filesystem")
 

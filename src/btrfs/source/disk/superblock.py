@@ -229,10 +229,10 @@ def with_backup_root(superblock: Superblock, number: int) -> Superblock:
 def is_usable(backup: RootBackup) -> bool:
     """Return whether there can be roots at the addresses of a backup."""
     return all(
-        0 < address < MAX_ADDRESS and level < MAX_LEVEL
-        for address, level in (
-            (backup.tree_root, backup.tree_root_level),
-            (backup.chunk_root, backup.chunk_root_level),
+        0 < address < MAX_ADDRESS and generation < MAX_ADDRESS and level < MAX_LEVEL
+        for address, generation, level in (
+            (backup.tree_root, backup.tree_root_gen, backup.tree_root_level),
+            (backup.chunk_root, backup.chunk_root_gen, backup.chunk_root_level),
         )
     )
 
@@ -256,6 +256,14 @@ def _violations(superblock: Superblock, data: bytes, paddr: int) -> Iterator[tup
         ("nodesize", _is_block_size(nodesize), sizes, nodesize),
         ("nodesize", nodesize >= sectorsize, f"at least {sectorsize}", nodesize),
         ("num_devices", superblock.num_devices > 0, "at least 1", 0),
+        # Log trees are of the generation after that.
+        ("generation", superblock.generation < MAX_ADDRESS, "below 2**63", superblock.generation),
+        (
+            "chunk_root_generation",
+            superblock.chunk_root_generation < MAX_ADDRESS,
+            "below 2**63",
+            superblock.chunk_root_generation,
+        ),
         (
             "dev_item.devid",
             superblock.dev_item.devid < MAX_ADDRESS,

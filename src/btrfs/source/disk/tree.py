@@ -80,21 +80,6 @@ class TreeReader:
         reader = BulkReader(self.store, self.block_format, self._log, lose)
         return reader.batches(leaves, min_key, max_key)
 
-    def blocks(self, root: Pointer, min_key: int, max_key: int, lose: Lose) -> Iterator[Pointer]:
-        """Yield where the blocks of a tree are that may lead to keys between two keys.
-
-        A block comes before those below it. Leaves are not read, so some of them may be damaged.
-        """
-        yield root
-        if root.level == 0:
-            return
-        node = self._read_or_lose(root, lose)
-        if node is None:
-            return
-        assert isinstance(node, Node)
-        for child in node.children_between(min_key, max_key):
-            yield from self.blocks(child, min_key, max_key, lose)
-
     def read(self, pointer: Pointer) -> Leaf | Node:
         """Return a block.
 
