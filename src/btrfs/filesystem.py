@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, NoReturn, Self, cast, get_args
+from typing import TYPE_CHECKING, NoReturn, Self, cast
 
 from btrfs import constants, free_space_tree
 from btrfs.constants import ULLONG_MAX
@@ -14,7 +12,6 @@ from btrfs.errors import (
     BtrfsError,
     CorruptError,
     ItemNotFoundError,
-    NotBtrfsError,
     NotMountedError,
 )
 from btrfs.items.base import ItemData, SearchHeader, classify
@@ -34,8 +31,8 @@ from btrfs.key import Key
 from btrfs.layout import Bytes
 from btrfs.source import lookup
 from btrfs.source.base import OnError, ReadOptions
+from btrfs.source.choice import SourceChoice, Target, open_source
 from btrfs.source.kernel import KernelSource
-from btrfs.source.mounts import mount_of_device
 
 if TYPE_CHECKING:
     from btrfs.columns import Columns, ItemBatch
@@ -45,9 +42,6 @@ if TYPE_CHECKING:
     from btrfs.source.disk.source import DiskSource
 
 __all__ = ["FileSystem", "Target"]
-
-Target = str | bytes | os.PathLike[str]
-SourceChoice = Literal["auto", "mounted", "unmounted"]
 
 _MIN_KEY = Key(0, 0, 0)
 _MAX_KEY = Key(-1, -1, -1)
@@ -107,8 +101,7 @@ class FileSystem:
         unknown_features: bool = False,
     ) -> None:
         options = ReadOptions(superblock, backup_root, on_error, unknown_features)
-        _check_options(options)
-        self._source = _open_source(_paths(path), source, options)
+        self._source = open_source(path, source, options)
         self.mounted = self._source.mounted
         self.path = self._source.path
         try:
@@ -522,76 +515,3 @@ class _Closed:
 
     def __getattr__(self, name: str) -> NoReturn:
         raise BtrfsError("the filesystem is closed", hint="open it again")
-
-
-def _paths(path: Target | Sequence[Target]) -> list[str]:
-    """Return the names of all files that are to be opened together."""
-    targets = [path] if isinstance(path, str | bytes | os.PathLike) else path
-    try:
-        paths = [os.fsdecode(target) for target in targets]
-    except TypeError:
-        raise TypeError(
-            f"path must be a str, bytes or os.PathLike object, or a list of them, not {path!r}"
-        ) from None
-    if not paths:
-        raise ValueError("nothing to open")
-    return paths
-
-
-def _check_options(options: ReadOptions) -> None:
-    if options.on_error not in get_args(OnError):
-        raise ValueError(f"on_error is {options.on_error!r}, but must be 'raise' or 'skip'")
-    if options.superblock not in (None, 0, 1, 2):
-        raise ValueError(f"superblock is {options.superblock!r}, but must be 0, 1 or 2")
-    if options.backup_root not in (None, 0, 1, 2, 3):
-        raise ValueError(f"backup_root is {options.backup_root!r}, but must be 0, 1, 2 or 3")
-
-
-def _open_source(paths: list[str], choice: SourceChoice, options: ReadOptions) -> Source:
-    """Open what the paths stand for; see FileSystem."""
-    if choice == "auto":
-        mount = _mount_of(paths)
-        is_elsewhere = len(paths) == 1 and not _is_device_or_image(paths[0])
-        choice = "mounted" if mount is not None or is_elsewhere else "unmounted"
-        if is_elsewhere and os.path.isfile(paths[0]):
-            return _open_file(paths[0], options)
-    if choice == "unmounted":
-        from btrfs.source.disk.opening import open_unmounted
-
-        return open_unmounted(paths, options)
-    if choice == "mounted":
-        if options.superblock is not None or options.backup_root is not None:
-            raise BtrfsError(
-                f"{paths[0]} is mounted, and the kernel shows its current state only",
-                hint="unmount it, or read its devices with --source unmounted",
-            )
-        return KernelSource(_mount_of(paths) or paths[0])
-    raise ValueError(f"source is {choice!r}, but must be 'auto', 'mounted' or 'unmounted'")
-
-
-def _open_file(path: str, options: ReadOptions) -> Source:
-    """Open the filesystem that a file without a btrfs in it lies on."""
-    try:
-        return _open_source([path], "mounted", options)
-    except NotBtrfsError as error:
-        raise NotBtrfsError(
-            f"{path} has no superblock of a btrfs, and is not on a btrfs filesystem",
-            hint=error.hint,
-        ) from None
-
-
-def _mount_of(paths: list[str]) -> str | None:
-    """Return where the filesystem is mounted if the paths are all block devices of it."""
-    if not all(stat.S_ISBLK(os.stat(path).st_mode) for path in paths):
-        return None
-    mounts = {mount_of_device(path) for path in paths}
-    return mounts.pop() if len(mounts) == 1 else None
-
-
-def _is_device_or_image(path: str) -> bool:
-    mode = os.stat(path).st_mode
-    if stat.S_ISREG(mode):
-        from btrfs.source.disk.opening import holds_btrfs
-
-        return holds_btrfs(path)
-    return stat.S_ISBLK(mode)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from btrfs import constants
 from btrfs.constants import ULLONG_MAX
-from btrfs.errors import BtrfsError, CorruptError, MissingDeviceError
+from btrfs.errors import CorruptError
 from btrfs.items.chunk import RaidStripeExtent
 from btrfs.key import Key
+from btrfs.source.disk.chunk_map import Piece
 from btrfs.source.disk.store import Copy
+from btrfs.source.disk.volume import Volume
 
 if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem
@@ -67,16 +69,15 @@ class StripeTree:
         Raises:
             CorruptError: The tree does not say where it is.
         """
-        pieces = list(self._pieces(vaddr, length))
-        for number in range(min(len(item.strides) for item, _, _ in pieces)):
-            parts = []
-            for item, at, size in pieces:
-                stride = item.strides[number]
-                parts.append(self._read(stride.devid, stride.physical + at, size))
-            first = parts[0]
-            errors = [part.data for part in parts if isinstance(part.data, BtrfsError)]
-            data = b"".join(part.data for part in parts if isinstance(part.data, bytes))
-            yield Copy(first.device, first.paddr, errors[0] if errors else data)
+        volume = self._source.trees.store
+        assert isinstance(volume, Volume)
+        found = list(self._pieces(vaddr, length))
+        for number in range(min(len(item.strides) for item, _, _ in found)):
+            strides = [(item.strides[number], at, size) for item, at, size in found]
+            pieces = [
+                Piece(stride.devid, stride.physical + at, size) for stride, at, size in strides
+            ]
+            yield volume.stored(pieces)
 
     def _pieces(self, vaddr: int, length: int) -> Iterator[tuple[RaidStripeExtent, int, int]]:
         """Yield the items that a range lies in: each with the offset in it, and the length.
@@ -96,18 +97,6 @@ class StripeTree:
             size = min(end, item.vaddr + item.length) - vaddr
             yield item, vaddr - item.vaddr, size
             vaddr += size
-
-    def _read(self, devid: int, paddr: int, length: int) -> Copy:
-        device = self._source.devices.get(devid)
-        if device is None:
-            return Copy(f"device {devid}", paddr, MissingDeviceError(f"device {devid} is missing"))
-        try:
-            return Copy(device.path, paddr, device.read(paddr, length))
-        except CorruptError as error:
-            return Copy(device.path, paddr, error)
-        except OSError as error:
-            reason = CorruptError(f"device, {error.strerror}", device=device.path, paddr=paddr)
-            return Copy(device.path, paddr, reason)
 
     def _load(self, vaddr: int) -> None:
         """Read the items of the chunk that an address is in."""

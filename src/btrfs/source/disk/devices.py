@@ -57,7 +57,8 @@ class Device:
             CorruptError: The device ends before them.
             OSError: They cannot be read.
         """
-        data = os.pread(self.fd, length, paddr)
+        # An address can be larger than the system call takes.
+        data = os.pread(self.fd, length, paddr) if paddr < self.size else b""
         if len(data) != length:
             raise CorruptError(
                 "device",

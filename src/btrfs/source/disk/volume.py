@@ -39,11 +39,15 @@ class Volume:
             CorruptError: No chunk holds the range.
         """
         for pieces in self.chunk_map.copies(vaddr, length):
-            stored = self._read_all(pieces)
-            yield self._copy(pieces, stored)
+            stored = self.stored(pieces)
+            yield stored
             for data in self._combined(self.chunk_map.rows(vaddr, length)):
-                if data != stored:
+                if data != stored.data:
                     yield self._copy(pieces, data, rebuilt=True)
+
+    def stored(self, pieces: list[Piece]) -> Copy:
+        """Return what lies in some pieces, one after another."""
+        return self._copy(pieces, self._read_all(pieces))
 
     def _copy(
         self, pieces: list[Piece], data: bytes | BtrfsError, *, rebuilt: bool = False
