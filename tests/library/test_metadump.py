@@ -16,7 +16,7 @@ import pytest
 
 from btrfs import FileSystem
 from btrfs.errors import CorruptError
-from btrfs.source import metadump
+from btrfs.source import inflater
 from btrfs.source.metadump import Metadump
 from tests import support
 from tests.library.reading import Items, all_batches, all_items
@@ -194,9 +194,9 @@ def test_any_place_of_a_compressed_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: list[Piece]
 ) -> None:
     """With windows so small that there are far more of them than can be remembered."""
-    monkeypatch.setattr(metadump, "_WINDOW_SIZE", 4096)
-    monkeypatch.setattr(metadump, "_CACHED_BYTES", 5 * 4096)
-    monkeypatch.setattr(metadump, "_MAX_CHECKPOINTS", 8)
+    monkeypatch.setattr(inflater, "_WINDOW_SIZE", 4096)
+    monkeypatch.setattr(inflater, "_CACHED_BYTES", 5 * 4096)
+    monkeypatch.setattr(inflater, "_MAX_CHECKPOINTS", 8)
     chance = random.Random(2)
     contents = [chance.randbytes(3 * MIB + 77), chance.randbytes(777) * 3000, b"x" * MIB]
     dump = tmp_path / "dump"

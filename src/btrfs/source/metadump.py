@@ -8,9 +8,8 @@ no map of chunks is needed to read it.
 A cluster is found from the one before it. So where one of them is damaged, or where the file is cut
 off, the dump ends for us, and what is before that place is used.
 
-A piece can be as large as 256 MiB. Of one that is not compressed, only what is wanted is read. One
-that is compressed is read by windows, and states of the decompressor are kept, from which it can go
-on, so that to read at any place neither fills the memory nor begins at the beginning each time.
+A piece can be as large as 256 MiB. Of one that is not compressed, only what is wanted is read; for
+those that are, there is :mod:`btrfs.source.inflater`.
 """
 
 from __future__ import annotations
@@ -18,22 +17,22 @@ from __future__ import annotations
 import os
 import stat
 import struct
-import zlib
-from array import array
-from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from btrfs.constants import SUPER_INFO_SIZE, SUPER_MIRRORS
 from btrfs.errors import CorruptError
 from btrfs.source.descriptor import Descriptor
 from btrfs.source.disk.store import Copy
 from btrfs.source.disk.superblock import Superblock, parse_superblock
+from btrfs.source.inflater import Inflater
+from btrfs.source.pieces import Piece, Pieces
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from btrfs.source.disk.devices import Device
 
 __all__ = ["Metadump", "is_metadump"]
 
@@ -47,35 +46,8 @@ _CLUSTER_ITEM = struct.Struct("<QI")
 _MAX_ITEMS = (_CLUSTER_ALIGNMENT - _CLUSTER_HEADER.size) // _CLUSTER_ITEM.size
 _COMPRESS_NONE, _COMPRESS_ZLIB = 0, 1
 
-# Pieces do not overlap in a sound dump. In another one, so many are tried for each address.
-_MAX_CANDIDATES = 4
 # A tree block of 64 KiB has no more parts than this, as each is a sector at least.
 _MAX_PARTS = 16
-
-# Of compressed pieces.
-_WINDOW_SIZE = 1 << 20
-_CACHED_BYTES = 16 << 20
-_CACHE_ENTRY_BYTES = 256
-# The state of a decompressor takes up to 50 KiB.
-_MAX_CHECKPOINTS = 256
-# What zlib was given last is lost if there is an error in it, so it is given little.
-_INPUT_SIZE = 4096
-
-
-class _Piece(NamedTuple):
-    """Where in the file some metadata is.
-
-    Attributes:
-        vaddr: Virtual address that it begins at.
-        position: Where in the file.
-        stored_size: Bytes in the file.
-        compressed: By zlib.
-    """
-
-    vaddr: int
-    position: int
-    stored_size: int
-    compressed: bool
 
 
 def is_metadump(path: str) -> bool:
@@ -111,14 +83,19 @@ class Metadump:
             self._size = os.fstat(self._descriptor.fd).st_size
             self._magic = self._read_magic()
             self._limit = _MAX_PIECE_SIZES[self._magic]
-            self._pieces = _Pieces()
+            self._pieces = Pieces()
             self._read_clusters()
             self._pieces.sort()
-            self._inflater = _Inflater(self._pieces, self._pread, self._limit)
+            self._inflater = Inflater(self._pieces, self._pread, self._limit)
             self.superblock = self._read_superblock()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def devices(self) -> Mapping[int, Device]:
+        """None: a dump has the metadata of all of them, but nothing of where it lay."""
+        return {}
 
     def close(self) -> None:
         """Close the file."""
@@ -318,7 +295,7 @@ class Metadump:
         items = block[start : start + nritems * _CLUSTER_ITEM.size]
         for vaddr, size in _CLUSTER_ITEM.iter_unpack(items):
             if size:
-                self._pieces.add(_Piece(vaddr, position, size, compressed))
+                self._pieces.add(Piece(vaddr, position, size, compressed))
             if position + size > self._size and ends_within is None:
                 ends_within = CorruptError(
                     f"metadata at {vaddr}",
@@ -365,203 +342,3 @@ class Metadump:
                     f"cluster of the dump, {what}", expected=expected, found=found, paddr=position
                 )
         return nritems, compress == _COMPRESS_ZLIB
-
-
-class _Pieces:
-    """All pieces of a dump, by numbers in the order of their addresses.
-
-    They are kept in arrays, as a file can have far more of them than there is room for objects.
-    """
-
-    def __init__(self) -> None:
-        self._vaddrs = array("Q")
-        self._positions = array("Q")
-        self._stored_sizes = array("I")
-        self._compressed = array("B")
-
-    def __len__(self) -> int:
-        return len(self._vaddrs)
-
-    def __getitem__(self, number: int) -> _Piece:
-        return _Piece(
-            self._vaddrs[number],
-            self._positions[number],
-            self._stored_sizes[number],
-            bool(self._compressed[number]),
-        )
-
-    def add(self, piece: _Piece) -> None:
-        """Add a piece. When all are there, they have to be sorted."""
-        self._vaddrs.append(piece.vaddr)
-        self._positions.append(piece.position)
-        self._stored_sizes.append(piece.stored_size)
-        self._compressed.append(piece.compressed)
-
-    def sort(self) -> None:
-        """Put the pieces into the order of their addresses."""
-        order = sorted(range(len(self)), key=self._vaddrs.__getitem__)
-        self._vaddrs, self._positions, self._stored_sizes, self._compressed = (
-            array(values.typecode, map(values.__getitem__, order))
-            for values in (self._vaddrs, self._positions, self._stored_sizes, self._compressed)
-        )
-
-    def before(self, vaddr: int) -> Iterator[int]:
-        """Yield the pieces that an address could be in, the nearest first."""
-        nearest = bisect_right(self._vaddrs, vaddr) - 1
-        yield from range(nearest, max(-1, nearest - _MAX_CANDIDATES), -1)
-
-
-class _Checkpoint(NamedTuple):
-    """Where the decompression of a piece can go on.
-
-    Attributes:
-        number: The piece.
-        window: The window that comes next.
-        decompressor: What comes before it went through this.
-        consumed: How many stored bytes that were.
-    """
-
-    number: int
-    window: int
-    decompressor: zlib._Decompress
-    consumed: int
-
-
-class _Inflater:
-    """Reads compressed pieces at any place.
-
-    Args:
-        pieces: The pieces.
-        pread: Reads so many bytes at a position of the file.
-        limit: Bytes of metadata that a piece has at most; what is behind them is never read.
-
-    Attributes:
-        faults: What is wrong with pieces that cannot be decompressed to their ends.
-    """
-
-    def __init__(self, pieces: _Pieces, pread: Callable[[int, int], bytes], limit: int) -> None:
-        self.faults: dict[int, str] = {}
-        self._pieces = pieces
-        self._pread = pread
-        self._limit = limit
-        # Bytes of metadata in each piece, as far as they are known yet.
-        self._sizes = array("Q", [limit]) * len(pieces)
-        self._windows: OrderedDict[tuple[int, int], bytes] = OrderedDict()
-        self._cached_bytes = 0
-        self._checkpoints: dict[tuple[int, int], _Checkpoint] = {}
-        self._spacing = 1
-        self._last: _Checkpoint | None = None
-
-    def read(self, number: int, offset: int, length: int) -> bytes:
-        """Return bytes of a piece, fewer where it ends or cannot be decompressed any further."""
-        data = b""
-        while len(data) < length:
-            window, start = divmod(offset + len(data), _WINDOW_SIZE)
-            part = self._window(number, window)[start : start + length - len(data)]
-            if not part:
-                break
-            data += part
-        return data
-
-    def _window(self, number: int, window: int) -> bytes:
-        """Return a window of a piece."""
-        key = (number, window)
-        if key in self._windows:
-            self._windows.move_to_end(key)
-            return self._windows[key]
-        data = b""
-        point: _Checkpoint | None = None
-        if window * _WINDOW_SIZE < self._sizes[number]:
-            point = self._nearest(number, window)
-        while point is not None and point.window <= window:
-            is_last = point.window == window
-            data, point = self._inflate(point)
-            self._keep(point)
-            if is_last:
-                self._cache(key, data)
-                return data
-        return b""
-
-    def _cache(self, key: tuple[int, int], data: bytes) -> None:
-        self._windows[key] = data
-        self._cached_bytes += len(data) + _CACHE_ENTRY_BYTES
-        while self._cached_bytes > _CACHED_BYTES:
-            _, oldest = self._windows.popitem(last=False)
-            self._cached_bytes -= len(oldest) + _CACHE_ENTRY_BYTES
-
-    def _nearest(self, number: int, window: int) -> _Checkpoint:
-        """Return from where it is the shortest way to a window."""
-        nearest = _Checkpoint(number, 0, zlib.decompressobj(), 0)
-        for multiple in range(window - window % self._spacing, 0, -self._spacing):
-            if saved := self._checkpoints.get((number, multiple)):
-                nearest = saved._replace(decompressor=saved.decompressor.copy())
-                break
-        last = self._last
-        if last and last.number == number and nearest.window <= last.window <= window:
-            self._last = None
-            return last
-        return nearest
-
-    def _keep(self, point: _Checkpoint | None) -> None:
-        """Remember where a decompression can go on, every other such place if there are many."""
-        self._last = point
-        if point is None or point.window % self._spacing:
-            return
-        key = (point.number, point.window)
-        if key not in self._checkpoints:
-            copied = point._replace(decompressor=point.decompressor.copy())
-            self._checkpoints[key] = copied
-        if len(self._checkpoints) > _MAX_CHECKPOINTS:
-            self._spacing *= 2
-            self._checkpoints = {
-                key: saved
-                for key, saved in self._checkpoints.items()
-                if saved.window % self._spacing == 0
-            }
-
-    def _inflate(self, point: _Checkpoint) -> tuple[bytes, _Checkpoint | None]:
-        """Return the window at a checkpoint, and the next checkpoint; None at the end."""
-        number, window, decompressor, consumed = point
-        left = min(_WINDOW_SIZE, self._limit - window * _WINDOW_SIZE)
-        parts = []
-        fault = None
-        while left and not decompressor.eof and fault is None:
-            part, consumed, fault = self._step(point, consumed, left)
-            parts.append(part)
-            left -= len(part)
-        data = b"".join(parts)
-        if fault is not None:
-            self.faults[number] = fault
-        end = window * _WINDOW_SIZE + len(data)
-        if decompressor.eof or fault is not None or end == self._limit:
-            self._sizes[number] = end
-            return data, None
-        return data, _Checkpoint(number, window + 1, decompressor, consumed)
-
-    def _step(
-        self, point: _Checkpoint, consumed: int, length: int
-    ) -> tuple[bytes, int, str | None]:
-        """Go on a little.
-
-        Args:
-            point: Where the window begins; its decompressor has come further since.
-            consumed: How many stored bytes that took.
-            length: Bytes that are wanted.
-
-        Returns:
-            Some of the bytes that are wanted, how many stored bytes were taken by then, and what
-            is wrong with them if it cannot go on.
-        """
-        piece, decompressor = self._pieces[point.number], point.decompressor
-        stored = decompressor.unconsumed_tail
-        try:
-            if not stored:
-                size = min(_INPUT_SIZE, piece.stored_size - consumed)
-                stored = self._pread(size, piece.position + consumed)
-                consumed += len(stored)
-            part = decompressor.decompress(stored, length)
-        except (zlib.error, CorruptError) as error:
-            return b"", consumed, str(error)
-        if stored or part or decompressor.eof:
-            return part, consumed, None
-        return b"", consumed, f"{consumed} bytes, which are only its beginning"
