@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,3 +20,16 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[support.LoopFi
         support.enable_quota(fs.mountpoint)
         fs.sync()
         yield fs
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `image` is a copy of; not to be changed."""
+    return support.stored_image("block-group-tree.img", tmp_path_factory.mktemp("original"))
+
+
+@pytest.fixture
+def image(original: Path, tmp_path: Path) -> Path:
+    """A filesystem whose metadata is stored twice, and whose extent tree is more than one leaf."""
+    support.run("cp", "--sparse=always", original, tmp_path / original.name)
+    return tmp_path / original.name

@@ -27,17 +27,6 @@ from tests.support.programs import SAMPLE
 NAMES = ["superblocks", "trees", "extents", "free space", "chunks"]
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return support.stored_image("block-group-tree.img", tmp_path_factory.mktemp("original"))
-
-
-@pytest.fixture
-def image(original: Path, tmp_path: Path) -> Path:
-    support.run("cp", "--sparse=always", original, tmp_path / original.name)
-    return tmp_path / original.name
-
-
 def run(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[Any, str, str]:
     """Run the command; return its exit status, and what is on both outputs."""
     status = programs.run_here(cli.main, "check", *words)

@@ -151,17 +151,6 @@ def test_dump(tmp_path: Path) -> None:
 # One item is changed.
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return support.stored_image("block-group-tree.img", tmp_path_factory.mktemp("original"))
-
-
-@pytest.fixture
-def image(original: Path, tmp_path: Path) -> Path:
-    support.run("cp", "--sparse=always", original, tmp_path / original.name)
-    return tmp_path / original.name
-
-
 def disk(fs: FileSystem) -> tuple[DiskSource, Volume]:
     source = fs._unmounted_source()
     assert isinstance(source.trees.store, Volume)

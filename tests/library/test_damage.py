@@ -31,18 +31,6 @@ SUPERBLOCK = 64 << 10
 BYTENR, GENERATION, NRITEMS, LEVEL, FSID = 48, 80, 96, 100, 32
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return support.stored_image("block-group-tree.img", tmp_path_factory.mktemp("original"))
-
-
-@pytest.fixture
-def image(original: Path, tmp_path: Path) -> Path:
-    """A filesystem whose metadata is stored twice, and whose extent tree is more than one leaf."""
-    support.run("cp", "--sparse=always", original, tmp_path / original.name)
-    return tmp_path / original.name
-
-
 def refuse(_min_key: int, _max_key: int, error: BtrfsError) -> None:
     raise error
 
