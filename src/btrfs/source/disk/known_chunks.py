@@ -20,7 +20,7 @@ from btrfs.items.base import SearchHeader
 from btrfs.items.chunk import Chunk, Stripe
 from btrfs.key import DiskKey, Key
 from btrfs.source import lookup
-from btrfs.source.base import OnError
+from btrfs.source.base import OnError, ReadOptions
 from btrfs.source.disk.chunk_map import ChunkMap
 from btrfs.source.disk.devices import Device
 from btrfs.source.disk.source import DiskSource
@@ -137,7 +137,7 @@ def known_devices(superblock: Superblock, volume: Volume, log: DamageLog) -> lis
 
 def _salvaging(superblock: Superblock, volume: Volume) -> DiskSource:
     """Return a source that leaves out what it cannot read."""
-    return DiskSource("", superblock, volume, log=DamageLog(), on_error="skip", close=lambda: None)
+    return DiskSource("", superblock, volume, DamageLog(), ReadOptions(on_error="skip"))
 
 
 def _system_chunks(superblock: Superblock, log: DamageLog) -> Iterator[Chunk]:

@@ -73,15 +73,7 @@ def _open_dump(path: str, options: ReadOptions) -> DiskSource:
         for words in dump.notes:
             log.note(words)
         superblock = _chosen_state(dump.superblock, options, log)
-        return DiskSource(
-            path,
-            superblock,
-            dump,
-            log=log,
-            on_error=options.on_error,
-            close=dump.close,
-            is_earlier_state=options.backup_root is not None,
-        )
+        return DiskSource(path, superblock, dump, log, options)
     except BaseException:
         dump.close()
         raise
@@ -107,16 +99,7 @@ def _open_devices(paths: list[str], options: ReadOptions) -> DiskSource:
             # Who comes in their place may have been written to later.
             members.find(paths, uuids)
         members.compare(items, chunks)
-        return DiskSource(
-            paths[0],
-            superblock,
-            volume,
-            log=log,
-            on_error=options.on_error,
-            close=members.close,
-            devices=members.devices,
-            is_earlier_state=options.backup_root is not None,
-        )
+        return DiskSource(paths[0], superblock, volume, log, options)
     except BaseException:
         members.close()
         raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -25,8 +25,7 @@ from btrfs.items.root import RootItem
 from btrfs.key import Key
 from btrfs.layout import Bytes
 from btrfs.source import lookup
-from btrfs.source.base import OnError
-from btrfs.source.disk.devices import Device
+from btrfs.source.base import ReadOptions
 from btrfs.source.disk.node import BlockFormat, Pointer
 from btrfs.source.disk.store import UNREADABLE, BlockStore
 from btrfs.source.disk.superblock import Superblock, is_usable
@@ -44,42 +43,35 @@ class DiskSource:
     Args:
         path: What was opened, or the first of several files.
         superblock: What the trees are found from.
-        store: The blocks.
+        store: The blocks; they are closed with the source.
         log: Remembers what is wrong.
-        on_error: What to do about what cannot be read.
-        close: Closes the files.
-        devices: The devices by their numbers, as many of them as there are; none for a dump.
-        is_earlier_state: Whether the superblock leads to another root tree than the current one.
+        options: How to read it.
 
     Attributes:
-        superblock: As given, like the following.
+        superblock: As given.
         on_error: What to do about what cannot be read.
-        devices: The devices.
-        is_earlier_state: Whether something else than the current state is read.
+        is_earlier_state: Whether the superblock leads to another root tree than the current one.
+        devices: The devices by their numbers, as many of them as there are; none for a dump.
         trees: Reads the trees, given their roots.
     """
 
     mounted = False
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         path: str,
         superblock: Superblock,
         store: BlockStore,
-        *,
         log: DamageLog,
-        on_error: OnError = "raise",
-        close: Callable[[], None],
-        devices: Mapping[int, Device] | None = None,
-        is_earlier_state: bool = False,
+        options: ReadOptions,
     ) -> None:
         self.path = path
         self.superblock = superblock
         self.log = log
-        self.on_error = on_error
-        self.close = close
-        self.devices = devices or {}
-        self.is_earlier_state = is_earlier_state
+        self.on_error = options.on_error
+        self.is_earlier_state = options.backup_root is not None
+        self.devices = store.devices
+        self.close = store.close
         block_format = BlockFormat(
             superblock.nodesize, superblock.checksum, superblock.header_fsid.bytes
         )
@@ -145,7 +137,7 @@ class DiskSource:
             return
         yield from self.trees.items(pointer, min_key.key, max_key.key, lose)
 
-    def lose(self, tree: int, min_key: int, max_key: int, error: BtrfsError) -> None:
+    def lose(self, tree: int, min_key: int, max_key: int, error: BtrfsError, /) -> None:
         if self.on_error == "raise":
             raise error
         self.log.lose(LostKeys(tree, _key(min_key), _key(max_key), str(error)))

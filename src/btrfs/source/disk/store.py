@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from btrfs.damage import DamageLog
@@ -12,6 +12,8 @@ from btrfs.source.disk.node import BlockFormat, Leaf, Node, Pointer, parse_block
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from btrfs.source.disk.devices import Device
 
 __all__ = ["UNREADABLE", "BlockStore", "Copy", "read_block"]
 
@@ -37,7 +39,14 @@ class Copy(NamedTuple):
 
 
 class BlockStore(Protocol):
-    """Where tree blocks are kept: on devices, or in a dump."""
+    """Where tree blocks are kept: on devices, or in a dump.
+
+    Attributes:
+        devices: The devices by their numbers, as many of them as there are; none for a dump.
+    """
+
+    @property
+    def devices(self) -> Mapping[int, Device]: ...
 
     def read_copies(self, vaddr: int, length: int) -> Iterator[Copy]:
         """Yield all copies of a block, then what it must have been by each parity.
@@ -54,6 +63,9 @@ class BlockStore(Protocol):
         Returns:
             A buffer with the blocks one after another, and which of them were read.
         """
+
+    def close(self) -> None:
+        """Close all files."""
 
 
 def read_block(

@@ -32,6 +32,10 @@ class Volume:
         self.devices = devices
         self.chunk_map = chunk_map
 
+    def close(self) -> None:
+        for device in self.devices.values():
+            device.close()
+
     def read_copies(self, vaddr: int, length: int) -> Iterator[Copy]:
         """Yield all copies of a range, then what it must have been by each parity, if not that.
 
