@@ -221,6 +221,15 @@ def test_missing_device(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
     }
     assert f" {whole // 2} places of " in out
     assert f"not checked: {whole // 2} places on missing devices" in out
+    (copies,) = (
+        checked
+        for checked in json.loads(run(capsys, "--all-copies", "--json", made.images[0])[1])[
+            "checks"
+        ]
+        if checked["name"] == "copies"
+    )
+    counts = copies["counts"]
+    assert (counts["copies"], counts["missing"]) == (whole // 2, whole // 2)
     assert out.splitlines()[-2:] == [
         "Damaged: 1 finding. All metadata can be read.",
         "Hint: connect the missing device, or mount -o degraded and replace it",

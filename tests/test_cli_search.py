@@ -352,3 +352,14 @@ def test_filter_by_address(told: Callable[..., str]) -> None:
         "(13631488 EXTENT_ITEM 90112)",
         "(13631488 BLOCK_GROUP_ITEM 8388608)",
     ]
+
+
+def test_what_is_left_out(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The exit status tells that it is not all."""
+    dump = tmp_path / "cut.btrfs-image"
+    dump.write_bytes(SAMPLE.read_bytes()[: 200 << 10])
+    assert programs.run_here(cli.search, "dump", "-t", "extent", dump) == 1
+    printed = capsys.readouterr()
+    assert printed.out.count("\n") > 1000
+    assert printed.err.startswith("Warning: the dump is good up to byte ")
+    assert printed.err.endswith(" ranges of keys left out, of tree 2\n")

@@ -687,6 +687,34 @@ def test_mounted(mounted: support.LoopFilesystem) -> None:
         checking.check(fs)
 
 
+def test_shared_leaf_that_another_tree_looks_for_elsewhere(tmp_path: Path) -> None:
+    """It was checked when the first tree led to it, but not against the keys of the second."""
+    with support.filesystem(tmp_path, size="256M", nodesize=4096) as made:
+        one, two = made.mountpoint / "one", made.mountpoint / "two"
+        made.btrfs("subvolume", "create", one)
+        for number in range(200):
+            (one / f"file{number}").touch()
+        made.btrfs("subvolume", "snapshot", one, two)
+    (image,) = made.images
+    assert kinds(found(image)) == {}
+    with FileSystem(image) as fs:
+        source, volume = disk(fs)
+        root = source.root(257)
+        places = [pieces[0].paddr for pieces in volume.chunk_map.copies(root.vaddr, fs.nodesize)]
+    assert root.level
+    third_offset = HEADER_SIZE + 2 * 33 + 9
+
+    def lower(block: bytearray) -> None:
+        (offset,) = struct.unpack_from("<Q", block, third_offset)
+        struct.pack_into("<Q", block, third_offset, offset - 1 if offset else offset)
+        if not offset:
+            block[third_offset - 1] -= 1
+
+    for paddr in places:
+        change_block(image, paddr, 4096, lower)
+    assert "keys-lost" in kinds(found(image))
+
+
 @pytest.mark.parametrize("tree", [DEV_TREE_OBJECTID, CSUM_TREE_OBJECTID, FREE_SPACE_TREE_OBJECTID])
 def test_tree_that_is_missing(image: Path, tree: int) -> None:
     """A root item without references is as good as none."""

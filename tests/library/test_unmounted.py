@@ -497,3 +497,19 @@ def test_damage_that_became_worse() -> None:
     for what in ("one", "two", "one"):
         log.add(CorruptError(what), None, recovered=False)
     assert len(log.damage) == 3
+
+
+def test_seed(tmp_path: Path) -> None:
+    """It is another filesystem, of which this one goes on."""
+    with support.filesystem(tmp_path, size="256M") as made:
+        (made.mountpoint / "file").write_bytes(bytes(100_000))
+        made.unmount()
+        made.tune("-S", "1")
+        made.mount()
+        sprout = made.add_image("256M")
+        made.btrfs("device", "add", sprout, made.mountpoint)
+    with FileSystem(made.images[0]) as fs:
+        seed = fs.fsid
+    with FileSystem(made.images[1]) as fs:
+        assert fs.fsid != seed
+        assert f"device 1 is of a seed filesystem, {seed}, which is not read" in fs.notes
