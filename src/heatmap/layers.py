@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from btrfs import constants, utils, volumes
 from btrfs.errors import ItemNotFoundError
-from btrfs.key import Key
-from heatmap import owners, unreadable
+from heatmap import extents as extents_of, owners, unreadable
 from heatmap.intervals import Intervals, heading
 from heatmap.palette import UNREADABLE, UNREADABLE_COLOUR, Palette, palette
 
@@ -75,9 +74,10 @@ def devices(fs: FileSystem, shown: Sequence[DevItem], granularity: int | None = 
     ends = list(accumulate(device.total_bytes for device in shown))
 
     def batches(verbose: int) -> Iterator[Intervals]:
-        groups = _known_groups(fs)
+        groups = known_groups(fs)
         for device, end in zip(shown, ends, strict=True):
-            yield _device(fs, device, end - device.total_bytes, groups, verbose)
+            start = end - device.total_bytes
+            yield block_group_intervals(on_device(fs, device, start, groups, verbose))
 
     devids = " ".join(str(device.devid) for device in shown)
     return Layer(
@@ -100,13 +100,13 @@ def chunks(fs: FileSystem, sizes: Sequence[DevItem], granularity: int | None = N
     total_bytes = sum(device.total_bytes for device in sizes)
 
     def batches(verbose: int) -> Iterator[Intervals]:
-        groups = _known_groups(fs)
+        groups = known_groups(fs)
         start = 0
         for vaddr, length, chunk in _chunk_lengths(fs):
             group = groups(vaddr)
             if group is not None or unreadable.is_block_group_lost(fs, vaddr):
                 words = _chunk_words(group, chunk, (vaddr, length), verbose)
-                yield _block_groups([(start, length, group, words)])
+                yield block_group_intervals([(start, length, group, words)])
             start += length
 
     return Layer(
@@ -147,16 +147,24 @@ def extents(
     )
 
 
-def _device(
+def on_device(
     fs: FileSystem,
     device: DevItem,
     start: int,
     groups: Callable[[int], BlockGroupItem | None],
-    verbose: int,
-) -> Intervals:
-    """Return the device extents of a device that begins at `start` on the address line."""
+    verbose: int = 0,
+) -> list[Shown]:
+    """Return the device extents of a device that begins at `start` on the address line, sorted.
+
+    Args:
+        fs: the filesystem.
+        device: the device.
+        start: where it begins.
+        groups: finds the block group at a virtual address; see `known_groups()`.
+        verbose: 1 and more adds the words.
+    """
     shown: list[Shown] = []
-    known, lost = _allocated(fs, device)
+    known, lost = allocated(fs, device)
     for extent in known:
         if extent.paddr >= device.total_bytes:
             continue
@@ -170,11 +178,10 @@ def _device(
     for first, behind in lost:
         words = f"devid {device.devid} paddr {first} length {behind - first} {unreadable.WORDS}"
         shown.append((start + first, behind - first, None, words))
-    shown.sort(key=itemgetter(0))
-    return _block_groups(shown)
+    return sorted(shown, key=itemgetter(0))
 
 
-def _known_groups(fs: FileSystem) -> Callable[[int], BlockGroupItem | None]:
+def known_groups(fs: FileSystem) -> Callable[[int], BlockGroupItem | None]:
     """Return what finds the block group at a virtual address."""
     groups = {group.vaddr: group for group in fs.block_groups()}
 
@@ -203,19 +210,20 @@ def _chunk_lengths(fs: FileSystem) -> list[tuple[int, int, Chunk | None]]:
     return [(vaddr, length, chunks[vaddr]) for vaddr, length in sorted(lengths.items())]
 
 
-def _block_groups(shown: Sequence[Shown]) -> Intervals:
+def block_group_intervals(shown: Sequence[Shown]) -> Intervals:
     """Return intervals with the colours of their block groups."""
     groups = [group for _, _, group, _ in shown]
     return Intervals(
         start=np.array([start for start, _, _, _ in shown], dtype=np.int64),
         length=np.array([length for _, length, _, _ in shown], dtype=np.int64),
-        value=np.array([_block_group_value(group) for group in groups], dtype=np.uint8),
+        value=np.array([block_group_value(group) for group in groups], dtype=np.uint8),
         used=np.array([_used_part(group) for group in groups], dtype=np.float64),
         words=[words for _, _, _, words in shown],
     )
 
 
-def _block_group_value(group: BlockGroupItem | None) -> int:
+def block_group_value(group: BlockGroupItem | None) -> int:
+    """Return the value that a block group has in BLOCK_GROUPS."""
     if group is None:
         return BLOCK_GROUPS.names.index(UNREADABLE)
     return int(_BLOCK_GROUP_VALUES[group.flags & constants.BLOCK_GROUP_TYPE_MASK])
@@ -236,7 +244,7 @@ class _Allocated(NamedTuple):
     vaddr: int
 
 
-def _allocated(
+def allocated(
     fs: FileSystem, device: DevItem
 ) -> tuple[Sequence[DevExtent | _Allocated], list[unreadable.Range]]:
     """Return what is allocated on a device, and the parts of it of which that is not known."""
@@ -301,19 +309,6 @@ def _adjoining(groups: Sequence[BlockGroupItem]) -> Iterator[list[BlockGroupItem
         yield together
 
 
-def _extent_items(fs: FileSystem, vaddr: int, length: int) -> Iterator[ItemBatch]:
-    """Yield the items of all extents that begin in a range of virtual addresses."""
-    first = Key(vaddr, constants.EXTENT_ITEM_KEY, 0)
-    last_vaddr = min(vaddr + length - 1, constants.ULLONG_MAX)
-    last = Key(last_vaddr, constants.METADATA_ITEM_KEY, constants.ULLONG_MAX)
-    for batch in fs.batches(constants.EXTENT_TREE_OBJECTID, first, last):
-        extents = batch.select(
-            (batch.type == constants.EXTENT_ITEM_KEY) | (batch.type == constants.METADATA_ITEM_KEY)
-        )
-        if len(extents):
-            yield extents
-
-
 def _readable_or_not(
     fs: FileSystem, group: tuple[int, int], line_start: int, verbose: int
 ) -> Iterator[Intervals]:
@@ -325,29 +320,14 @@ def _readable_or_not(
         line_start: where the range begins on the address line.
         verbose: 1 and more adds the words.
     """
-    vaddr, length = group
-    end = vaddr + length
-    shift = line_start - vaddr
-    done = vaddr
-    begun: int | None = None  # where something unknown begins that reaches to the next extent
-    for batch in _extent_items(fs, vaddr, length):
-        known = batch.objectid.tolist()
-        last = known[-1] + 1
-        starts = unreadable.extent_starts(fs, (done, last))
-        if begun is not None:
-            starts = [(begun, done), *starts]
-            begun = None
-        lost = unreadable.up_to_known(starts, known, end)
-        extents = _extents(fs, batch, vaddr, (line_start, length), verbose)
-        if lost and lost[-1][1] == end > last:
-            begun = lost.pop()[0]
-        yield _merged(extents, _unknown_extents(lost, shift)) if lost else extents
-        done = last
-    starts = unreadable.extent_starts(fs, (done, end))
-    if begun is not None:
-        starts = [(begun, done), *starts]
-    if starts:
-        yield _unknown_extents(unreadable.up_to_known(starts, [], end), shift)
+    shift = line_start - group[0]
+    for items, lost in extents_of.read(fs, *group):
+        unknown = _unknown_extents(lost, shift)
+        if items is None:
+            yield unknown
+        else:
+            known = _extents(fs, items, group, line_start, verbose)
+            yield _merged(known, unknown) if lost else known
 
 
 def _merged(known: Intervals, unknown: Intervals) -> Intervals:
@@ -364,23 +344,11 @@ def _merged(known: Intervals, unknown: Intervals) -> Intervals:
 
 
 def _extents(
-    fs: FileSystem, batch: ItemBatch, vaddr: int, place: tuple[int, int], verbose: int
+    fs: FileSystem, batch: ItemBatch, group: tuple[int, int], line_start: int, verbose: int
 ) -> Intervals:
-    """Return the extents of a batch.
-
-    Args:
-        fs: the filesystem.
-        batch: items of extents.
-        vaddr: the virtual address at which the range begins that is shown.
-        place: first byte and length of that range on the address line.
-        verbose: 1 and more adds the words.
-    """
-    line_start, range_length = place
-    length = np.where(batch.type == constants.METADATA_ITEM_KEY, fs.nodesize, batch.offset)
-    offset = batch.objectid - np.uint64(vaddr)
-    # Nothing may reach out of the range, whatever is on disk.
-    inside = np.minimum(length.astype(np.uint64), np.uint64(range_length) - offset)
-    start = offset.astype(np.int64) + line_start
+    """Return the extents of a batch; the arguments are those of `_readable_or_not()`."""
+    offset, length = extents_of.within(fs, batch, *group)
+    start = offset + line_start
     words: Sequence[str] = ()
     if verbose >= 1:
         words = [
@@ -389,11 +357,11 @@ def _extents(
                 batch.objectid.tolist(),
                 start.tolist(),
                 batch.type.tolist(),
-                length.tolist(),
+                extents_of.lengths(fs, batch).tolist(),
                 strict=True,
             )
         ]
-    return Intervals(start, inside.astype(np.int64), owners.extent_values(fs, batch), words=words)
+    return Intervals(start, length, owners.extent_values(fs, batch), words=words)
 
 
 def _unknown_extents(lost: Sequence[unreadable.Range], shift: int) -> Intervals:
