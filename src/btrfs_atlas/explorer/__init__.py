@@ -1,0 +1,15 @@
+"""The explorer: a filesystem as a map that one can walk, in a browser.
+
+From the bottom up:
+
+    lines       the address lines that can be shown, and what of the filesystem lies where on them
+    store       extents in memory, loaded block group by block group
+    levels      the same with less detail, for the lower zooms
+    colourings  what the colours mean
+    tiles       squares of the map, drawn by the engine of the heatmap package
+    atlas       all of that for one filesystem
+    find        from a question to places on the map
+    details     from a place on the map to what there is to know about it
+    server      the pages and their data over HTTP; guard keeps everybody else out
+    export      the overview as a single file
+"""

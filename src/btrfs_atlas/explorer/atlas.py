@@ -1,0 +1,376 @@
+"""An opened filesystem as a map: what the explorer shows, as pictures and numbers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import btrfs
+from btrfs import constants
+from btrfs.ctree import BlockGroupItem, Chunk, FileSystem
+from btrfs.errors import BtrfsError
+from btrfs.key import key_objectid_str
+from btrfs.paths import Paths
+from btrfs.volumes import PROFILES
+from btrfs_atlas.explorer import tiles
+from btrfs_atlas.explorer.colourings import ByExtent, ByGroup, Colourings
+from btrfs_atlas.explorer.ground import Ground, Shown
+from btrfs_atlas.explorer.lines import Line
+from btrfs_atlas.explorer.printable import printable
+from btrfs_atlas.explorer.store import Extents, Job, Store, Trees, extents_key
+from btrfs_atlas.explorer.tiles import Square, Tile
+from btrfs_atlas.explorer.world import World, changed_groups, last_generation, look
+from heatmap import layers, references
+from heatmap.intervals import Intervals
+from heatmap.palette import LegendEntry, Palette, legend_entries
+
+Addresses = NDArray[np.int64]
+
+LOAD_SECONDS = 20.0
+"""How long a block group may take to be read, before somebody who waits is told that it is not."""
+
+
+class Legend(NamedTuple):
+    """What the colours of the map mean, and how much there is of each.
+
+    Attributes:
+        note: what there is to know about them.
+        is_scale: the entries are the steps of a scale, the lowest first.
+        entries: the colours.
+        read: the part of the block groups that these numbers are about, 0 to 1.
+    """
+
+    note: str
+    is_scale: bool
+    entries: list[LegendEntry]
+    read: float
+
+
+class Changes(NamedTuple):
+    """What is new on the map.
+
+    Attributes:
+        generation: that of the filesystem now.
+        groups: virtual addresses of the block groups that changed, ascending; some may be gone.
+    """
+
+    generation: int
+    groups: list[int]
+
+
+class Atlas:
+    """A filesystem as a map. All methods can be called from several threads.
+
+    Args:
+        targets: what to open; see `btrfs.FileSystem`.
+        memory: bytes that may be used for extents.
+        options: how to read it; arguments of FileSystem.
+
+    Attributes:
+        fs: the filesystem, to be asked while `lock` is held.
+        lock: see there.
+        trees: numbers the trees that own extents.
+
+    Raises:
+        HeatmapError: There is nothing that could be shown.
+        BtrfsError, OSError: It cannot be opened.
+    """
+
+    def __init__(self, targets: Sequence[str], *, memory: int = 1 << 30, **options: Any) -> None:
+        target = targets[0] if len(targets) == 1 else list(targets)
+        open_filesystem = partial(btrfs.FileSystem, target, on_error="skip", **options)
+        self.lock = threading.RLock()
+        self.fs: FileSystem = open_filesystem()
+        try:
+            self._world = look(self.fs)
+            self.trees = Trees(_known_trees(self.fs))
+        except BaseException:
+            self.fs.close()
+            raise
+        self._listeners: list[Callable[[], None]] = []
+        self._colourings = Colourings(self.trees, self.generation)
+        self._store = Store(open_filesystem, self.trees, memory, self._tell)
+        self._store.show(self.groups, ())
+        length = sum(group.length for group in self.groups.values())
+        self._ground = Ground(self._store, memory, length)
+        self._by_group: dict[tuple[int, str, str], Intervals] = {}
+        self._names: dict[int, str] = {}
+
+    def __enter__(self) -> Atlas:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading, and close the filesystem."""
+        self._store.close()
+        with self.lock:
+            self.fs.close()
+
+    # What is known from the beginning.
+
+    @property
+    def generation(self) -> int:
+        """The generation that is shown."""
+        return self._world.generation
+
+    @property
+    def groups(self) -> dict[int, BlockGroupItem]:
+        """The block groups, by virtual address, ascending."""
+        return self._world.groups
+
+    @property
+    def chunks(self) -> dict[int, Chunk]:
+        """The chunks, by virtual address, ascending."""
+        return self._world.chunks
+
+    @property
+    def lines(self) -> dict[str, Line]:
+        """The address lines, by their names."""
+        return self._world.lines
+
+    # Pictures.
+
+    def tile(self, space: str, curve: str, colour: str, zoom: int, row: int, column: int) -> Tile:
+        """Return a tile; it waits a moment for what has to be read, and is drawn without the rest.
+
+        Raises:
+            ValueError: There is no such tile, or colouring.
+        """
+        world = self._world
+        square = _square(world, space, curve, zoom, row, column)
+        colouring = self._colourings.colouring(colour, square.bytes_per_pixel)
+        if isinstance(colouring, ByExtent):
+            sheet = self._ground.sheet(square, Shown(colour, colouring))
+            extents = map(tiles.intervals, sheet.coverage)
+            return Tile(tiles.draw(square, extents, colouring.palette()), sheet.complete)
+        shown = self._group_intervals(world, space, colour, colouring)
+        groups = (_between(shown, first, behind) for first, behind in square.ranges())
+        return Tile(tiles.draw(square, groups, colouring.palette), complete=True)
+
+    def borders(self, space: str, curve: str, zoom: int, row: int, column: int) -> bytes:
+        """Return the borders of devices and of large block groups on a tile, as PNG.
+
+        Raises:
+            ValueError: There is no such tile.
+        """
+        return tiles.borders(_square(self._world, space, curve, zoom, row, column))
+
+    def found(
+        self,
+        square: tuple[str, str, int, int, int],
+        vaddr: Addresses,
+        length: Addresses,
+    ) -> bytes:
+        """Return marks on ranges of virtual addresses that were found, as PNG.
+
+        Args:
+            square: which tile: space, curve, zoom, row, column.
+            vaddr: where the ranges begin, ascending, in bytes.
+            length: their lengths in bytes.
+
+        Raises:
+            ValueError: There is no such tile.
+        """
+        place = _square(self._world, *square)
+        return tiles.marks(place, *place.line.places(vaddr, length), "found")
+
+    def changed(self, square: tuple[str, str, int, int, int], groups: Iterable[int]) -> bytes:
+        """Return marks on block groups, given by their virtual addresses, as PNG.
+
+        Args:
+            square: which tile: space, curve, zoom, row, column.
+            groups: the block groups; those that are gone are left out.
+
+        Raises:
+            ValueError: There is no such tile.
+        """
+        place = _square(self._world, *square)
+        parts = sorted(
+            (part.start, part.length) for group in groups for part in place.line.parts_of(group)
+        )
+        ranges = np.array(parts, dtype=np.int64).reshape(-1, 2)
+        return tiles.marks(place, ranges[:, 0], ranges[:, 1], "changed")
+
+    # Numbers.
+
+    def legend(self, space: str, colour: str, zoom: int) -> Legend:
+        """Return what the colours mean on tiles of a zoom, and how much there is of each.
+
+        If that takes extents that were not read yet, they will be: ask again later.
+
+        Raises:
+            ValueError: There is no such space, zoom or colouring.
+        """
+        world = self._world
+        square = _square(world, space, "hilbert", zoom, 0, 0)
+        colouring = self._colourings.colouring(colour, square.bytes_per_pixel)
+        if isinstance(colouring, ByExtent):
+            return self._legend_of_extents(world, square.line, Shown(colour, colouring))
+        shown = self._group_intervals(world, space, colour, colouring)
+        used = shown.length if shown.used is None else shown.length * shown.used
+        count = len(colouring.palette)
+        entries = legend_entries(
+            colouring.palette,
+            np.bincount(shown.value, weights=shown.length, minlength=count).astype(np.float64),
+            np.bincount(shown.value, weights=used, minlength=count).astype(np.float64),
+            square.line.total_bytes,
+            "not allocated",
+        )
+        return Legend(colouring.note, colouring.is_scale, entries, 1.0)
+
+    def extents(self, group: int) -> Extents | None:
+        """Return the extents of a block group, read now if need be.
+
+        None if they cannot be read, or are too many for the memory.
+        """
+        if group not in self.groups:
+            return None
+        if (found := self._store.extents(group)) is None:
+            job = Job(group, extents_key(group), lambda extents: extents)
+            self._store.want([job], LOAD_SECONDS)
+            found = self._store.extents(group)
+        return found
+
+    def loaded_extents(self, group: int) -> Extents | None:
+        """Return the extents of a block group, if they are in memory."""
+        return self._store.extents(group)
+
+    def tree_name(self, tree: int) -> str:
+        """Return what to call a tree, or `references.SEVERAL` or `references.UNKNOWN`."""
+        if tree not in self._names:
+            with self.lock:
+                self._names[tree] = _tree_name(self.fs, tree)
+        return self._names[tree]
+
+    # What changes.
+
+    def refresh(self) -> Changes | None:
+        """Look whether anything changed, and show it from now on; None if nothing did."""
+        with self.lock:
+            before = self._world
+            if last_generation(self.fs) == before.generation:
+                return None
+            now = look(self.fs)
+            groups = changed_groups(self.fs, before, now)
+            self._store.show(now.groups, groups)
+            self._ground.forget(groups)
+            self._names.clear()
+            self._world = now
+        return Changes(now.generation, groups)
+
+    def on_loaded(self, listener: Callable[[], None]) -> None:
+        """Have a function called, by another thread, whenever more extents have been read."""
+        self._listeners.append(listener)
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    def _group_intervals(
+        self, world: World, space: str, colour: str, colouring: ByGroup
+    ) -> Intervals:
+        """Return what lies on a line, block groups in one colouring."""
+        key = world.generation, space, colour
+        if key not in self._by_group:
+            if any(generation != world.generation for generation, _, _ in self._by_group):
+                self._by_group.clear()
+            shown = layers.block_group_intervals(world.shown[space])
+            unknown = len(colouring.palette) - 1
+            values = [
+                unknown if group is None else colouring.value(group)
+                for _, _, group, _ in world.shown[space]
+            ]
+            self._by_group[key] = Intervals(
+                shown.start,
+                shown.length,
+                np.array(values, dtype=np.int64),
+                shown.used if colouring.shows_used else None,
+            )
+        return self._by_group[key]
+
+    def _legend_of_extents(self, world: World, line: Line, shown: Shown) -> Legend:
+        self._ground.survey(line, shown)
+        palette = shown.colouring.palette()
+        lengths = np.zeros(len(palette))
+        read = 0
+        for vaddr, group in world.groups.items():
+            sums = self._ground.sums(vaddr, shown.name)
+            if sums is None:
+                continue
+            read += 1
+            copies = 1 if line.name == "virtual" else _copies(group)
+            sums = sums[: lengths.size]
+            lengths[: sums.size] += sums * copies
+        named = Palette(self._named(shown.name, palette), palette.colours, palette.hatched)
+        *entries, rest = legend_entries(
+            named, lengths, lengths, line.total_bytes, "free, or not read yet"
+        )
+        if shown.name == "owner":
+            entries.sort(key=attrgetter("length"), reverse=True)
+        return Legend(
+            shown.colouring.note,
+            shown.colouring.is_scale,
+            [*entries, rest],
+            read / max(1, len(world.groups)),
+        )
+
+    def _named(self, colour: str, palette: Palette) -> tuple[str, ...]:
+        if colour != "owner":
+            return palette.names
+        special = len(palette) - len(self.trees.numbers)
+        return (
+            *palette.names[:special],
+            *(self.tree_name(int(number)) for number in palette.names[special:]),
+        )
+
+
+def _square(world: World, space: str, curve: str, zoom: int, row: int, column: int) -> Square:
+    if space not in world.lines:
+        raise ValueError(f"unknown space {space!r} (there are {', '.join(world.lines)})")
+    square = Square(world.lines[space], curve, zoom, row, column)
+    square.check()
+    return square
+
+
+def _between(shown: Intervals, first: int, behind: int) -> Intervals:
+    """Return the intervals that can touch a range of the line; none reaches over the next one."""
+    begin = max(0, int(np.searchsorted(shown.start, first, "right")) - 1)
+    chosen = slice(begin, int(np.searchsorted(shown.start, behind)))
+    used = None if shown.used is None else shown.used[chosen]
+    return Intervals(shown.start[chosen], shown.length[chosen], shown.value[chosen], used)
+
+
+def _copies(group: BlockGroupItem) -> int:
+    profile = PROFILES.get(group.flags & constants.BLOCK_GROUP_PROFILE_MASK)
+    return 1 if profile is None else profile.ncopies
+
+
+def _known_trees(fs: FileSystem) -> Iterator[int]:
+    """Yield the trees that there are from the beginning, so that each always has its colour."""
+    yield from (references.SEVERAL, references.UNKNOWN)
+    yield constants.FS_TREE_OBJECTID
+    yield from (root.objectid for root in fs.subvolumes())
+
+
+def _tree_name(fs: FileSystem, tree: int) -> str:
+    if tree == references.SEVERAL:
+        return "several subvolumes"
+    if tree == references.UNKNOWN:
+        return "not known"
+    if tree != constants.FS_TREE_OBJECTID and tree < constants.FIRST_FREE_OBJECTID:
+        return key_objectid_str(tree, constants.ROOT_ITEM_KEY).lower().replace("_", " ")
+    if tree == constants.DATA_RELOC_TREE_OBJECTID:
+        return "data relocation tree"
+    try:
+        path = Paths(fs).of_subvolume(tree)
+    except (BtrfsError, OSError):
+        path = None
+    return f"subvolume {tree}" if path is None else f"/{printable(path)} ({tree})"

@@ -1,0 +1,291 @@
+"""What of the extents lies on a tile, in as much detail as its pixels can show.
+
+Few extents are drawn as they are. Where there are more, a tile is drawn from a level with less
+detail, of which each part of a line has its own; see `levels`. The lowest zooms are drawn from
+levels of the whole line, made from the coarsest level of each part, which is kept when its extents
+had to make room for others.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btrfs_atlas.explorer import levels
+from btrfs_atlas.explorer.colourings import PARITY, UNREAD, UNREADABLE_VALUE, ByExtent
+from btrfs_atlas.explorer.levels import Coverage, Pyramid
+from btrfs_atlas.explorer.lines import Line, Part
+from btrfs_atlas.explorer.store import (
+    Extents,
+    Job,
+    Store,
+    TooManyExtentsError,
+    extents_key,
+)
+from btrfs_atlas.explorer.tiles import Square
+
+Bytes = NDArray[np.float64]
+
+WAIT_SECONDS = 0.3
+"""How long a tile waits for what it needs, before it is drawn without that."""
+
+EXACT_EXTENTS = 50_000
+"""Up to so many extents are drawn as they are."""
+
+_COARSE_PART = 16
+"""The coarsest levels of a colouring take about this part of the memory, at most."""
+
+_FINEST_COARSE_CELL = 1 << 20
+
+_BYTES_PER_CELL = 36
+"""About what a cell takes in a level."""
+
+_REMAKE_SECONDS = 1.0
+"""While block groups are read one after the other, levels of a line are not made more often."""
+
+
+class Shown(NamedTuple):
+    """What is shown of the extents.
+
+    Attributes:
+        name: name of a colouring, one of `colourings.NAMES`.
+        colouring: how it is at the tile's zoom.
+    """
+
+    name: str
+    colouring: ByExtent
+
+
+class Sheet(NamedTuple):
+    """What lies on a tile.
+
+    Attributes:
+        coverage: for each range of the tile, ascending.
+        complete: whether all of it was known.
+    """
+
+    coverage: list[Coverage]
+    complete: bool
+
+
+class Ground:
+    """Finds what lies on tiles.
+
+    Args:
+        store: what is known of the extents.
+        memory: bytes that may be used in all.
+        length: bytes of all block groups.
+    """
+
+    def __init__(self, store: Store, memory: int, length: int) -> None:
+        self._store = store
+        self._coarse_cell = _FINEST_COARSE_CELL
+        while length // self._coarse_cell * _BYTES_PER_CELL * _COARSE_PART > memory:
+            self._coarse_cell *= 2
+        self._coarse: dict[tuple[int, int | None, str], Coverage] = {}
+        self._sums: dict[tuple[int, str], Bytes] = {}
+        self._wholes: dict[tuple[str, str], _Whole] = {}
+        self._lock = threading.Lock()
+        self._version = 0  # grows with each change of the coarsest levels
+
+    def forget(self, groups: Iterable[int]) -> None:
+        """Forget what was known of block groups, as they changed; lines may have changed, too."""
+        gone = frozenset(groups)
+        with self._lock:
+            self._version += 1
+            self._wholes.clear()
+            self._coarse = {key: one for key, one in self._coarse.items() if key[0] not in gone}
+            self._sums = {key: one for key, one in self._sums.items() if key[0] not in gone}
+
+    def sums(self, group: int, colour: str) -> Bytes | None:
+        """Return the bytes of a block group by the values of a colouring, if it was read."""
+        return self._sums.get((group, colour))
+
+    def sheet(self, square: Square, shown: Shown) -> Sheet:
+        """Return what lies on a tile."""
+        # The largest power of two that is not larger than a pixel.
+        cell = 1 << max(0, int(square.bytes_per_pixel).bit_length() - 1)
+        if cell >= self._coarse_cell:
+            return self._coarse_sheet(square, shown, cell)
+        touched = [
+            _Touched(part, max(0, first - part.start), min(part.length, behind - part.start))
+            for first, behind in square.ranges()
+            for part in square.line.parts_between(first, behind)
+        ]
+        parts = dict.fromkeys(part for part, _, _ in touched)
+        missing = [part for part in parts if not self._is_known(part, shown, cell)]
+        if missing:
+            jobs = [self._job(square.line, part, shown, cell) for part in missing]
+            self._store.want(jobs, WAIT_SECONDS)
+        exactly = cell < levels.FINEST_CELL or self._are_few(square.line, touched, shown)
+        complete = True
+        coverage = []
+        for part, first, behind in touched:
+            found = None if exactly else self._level(part, shown, cell)
+            if found is not None:
+                found = found.between(first, behind)
+            elif (extents := self._extents(part, shown)) is not None:
+                found = _covered(square.line, part, (first, behind), extents, shown)
+            else:
+                found = self._unknown(part)
+                complete &= self._store.failure(part.vaddr) is not None
+            coverage.append(found.moved(part.start))
+        return Sheet(coverage, complete)
+
+    def survey(self, line: Line, shown: Shown, timeout: float = 0.0) -> bool:
+        """Have the whole of a line read, when nothing else is to be done.
+
+        Args:
+            line: the line.
+            shown: for which colouring.
+            timeout: how long to wait for that, in seconds.
+
+        Returns:
+            Whether there was anything left to read.
+        """
+        missing = [part for part in line.parts if not self._is_coarsely_known(part, shown)]
+        jobs = [self._job(line, part, shown, self._coarse_cell) for part in missing]
+        self._store.want(jobs, timeout, urgent=False)
+        return bool(missing)
+
+    def _coarse_sheet(self, square: Square, shown: Shown, cell: int) -> Sheet:
+        """Return what lies on a tile, from levels of the whole line."""
+        line, key = square.line, (square.line.name, shown.name)
+        missing = self.survey(line, shown, WAIT_SECONDS)
+        with self._lock:
+            whole = self._wholes.get(key)
+            if whole is None or (
+                whole.version != self._version
+                and not (missing and time.monotonic() - whole.made < _REMAKE_SECONDS)
+            ):
+                whole = self._wholes[key] = self._whole(line, shown)
+        level = whole.pyramid.at(cell) or whole.coverage
+        return Sheet([level.between(*bounds) for bounds in square.ranges()], whole.complete)
+
+    def _whole(self, line: Line, shown: Shown) -> _Whole:
+        """Make the levels of a whole line, of what is known now."""
+        complete = all(self._is_coarsely_known(part, shown) for part in line.parts)
+        coverage = levels.joined(
+            (self._coarse.get(_key(part, shown)) or self._unknown(part)).moved(part.start)
+            for part in line.parts
+        )
+        pyramid = Pyramid(coverage, self._coarse_cell)
+        return _Whole(coverage, pyramid, complete, self._version, time.monotonic())
+
+    def _is_coarsely_known(self, part: Part, shown: Shown) -> bool:
+        return _key(part, shown) in self._coarse or self._store.failure(part.vaddr) is not None
+
+    def _is_known(self, part: Part, shown: Shown, cell: int) -> bool:
+        """Return whether it is in memory what is needed to draw a part."""
+        if cell >= levels.FINEST_CELL:
+            pyramid = self._store.memory.get(_key(part, shown))
+            if pyramid is None or pyramid.at(cell) is not None:
+                return pyramid is not None
+        return self._extents(part, shown) is not None
+
+    def _extents(self, part: Part, shown: Shown) -> Extents | None:
+        return self._store.extents(part.vaddr, compressed=shown.colouring.compressed)
+
+    def _level(self, part: Part, shown: Shown, cell: int) -> Coverage | None:
+        pyramid: Pyramid | None = self._store.memory.get(_key(part, shown))
+        return None if pyramid is None else pyramid.at(cell)
+
+    def _are_few(self, line: Line, touched: list[_Touched], shown: Shown) -> bool:
+        """Return whether the extents are known, and few enough to be drawn as they are."""
+        count = 0
+        for part, first, behind in touched:
+            extents = self._extents(part, shown)
+            if extents is None:
+                return False
+            near = _near(line, part, (first, behind), extents)
+            count += near.stop - near.start
+            if count > EXACT_EXTENTS:
+                return False
+        return True
+
+    def _unknown(self, part: Part) -> Coverage:
+        """Return what is shown of a part whose extents are not in memory."""
+        failure = self._store.failure(part.vaddr)
+        is_unreadable = failure is not None and not isinstance(failure, TooManyExtentsError)
+        return levels.whole(part.length, UNREADABLE_VALUE if is_unreadable else UNREAD)
+
+    def _job(self, line: Line, part: Part, shown: Shown, cell: int) -> Job:
+        """Return what there is to do for a part of a line."""
+
+        def make(extents: Extents) -> Extents | Pyramid:
+            self._add_sums(part.vaddr, extents, shown)
+            if cell < levels.FINEST_CELL:
+                return extents
+            coverage = _covered(line, part, (0, part.length), extents, shown)
+            pyramid = Pyramid(coverage)
+            with self._lock:
+                coarse = pyramid.at(self._coarse_cell) or coverage
+                self._coarse[_key(part, shown)] = coarse
+                self._version += 1
+            return pyramid
+
+        is_deep = cell < levels.FINEST_CELL
+        key = extents_key(part.vaddr) if is_deep else _key(part, shown)
+        return Job(part.vaddr, key, make, shown.colouring.compressed)
+
+    def _add_sums(self, group: int, extents: Extents, shown: Shown) -> None:
+        key = group, shown.name
+        if key not in self._sums:
+            value = shown.colouring.values(extents)
+            sums: Bytes = np.bincount(value, weights=extents.length).astype(np.float64)
+            self._sums[key] = sums
+
+
+class _Touched(NamedTuple):
+    """A part of a line, and which of its bytes lie on a tile, counted from its beginning."""
+
+    part: Part
+    first: int
+    behind: int
+
+
+class _Whole(NamedTuple):
+    """Levels of a whole line.
+
+    Attributes:
+        coverage: with the smallest cells.
+        pyramid: with larger ones.
+        complete: whether all of its parts were known.
+        version: of the coarsest levels that it was made from.
+        made: when.
+    """
+
+    coverage: Coverage
+    pyramid: Pyramid
+    complete: bool
+    version: int
+    made: float
+
+
+def _key(part: Part, shown: Shown) -> tuple[int, int | None, str]:
+    return part.vaddr, part.stripe, shown.name
+
+
+def _near(line: Line, part: Part, within: tuple[int, int], extents: Extents) -> slice:
+    """Return which extents of a block group can lie in a range of a part of a line."""
+    first, behind = line.group_range(part, *within)
+    begin = int(np.searchsorted(extents.vaddr, part.vaddr + first, "right"))
+    # The one before may reach into the range.
+    return slice(max(0, begin - 1), int(np.searchsorted(extents.vaddr, part.vaddr + behind)))
+
+
+def _covered(
+    line: Line, part: Part, within: tuple[int, int], extents: Extents, shown: Shown
+) -> Coverage:
+    """Return what extents cover of a range of a part, counted from the part's beginning."""
+    near = _near(line, part, within, extents)
+    held = line.held(part, extents.vaddr[near] - part.vaddr, extents.length[near])
+    inside = held.start < part.length
+    start, which = held.start[inside], held.which[inside]
+    value = np.append(shown.colouring.values(extents[near]), np.uint16(PARITY))
+    return Coverage(start, np.minimum(held.length[inside], part.length - start), value[which])

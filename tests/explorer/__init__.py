@@ -1,0 +1,1 @@
+"""The explorer: what it finds, tells, draws and serves."""

@@ -1,0 +1,317 @@
+"""The map: tiles equal pictures, memory has its limit, changes are seen."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import heatmap
+from btrfs import constants
+from btrfs.ctree import FileSystem
+from btrfs_atlas.explorer import colourings, ground
+from btrfs_atlas.explorer.atlas import Atlas
+from heatmap import curves, references
+from tests import support
+from tests.lab.populate import fragment_free_space
+
+SPACES = ("physical", "virtual")
+
+
+@pytest.fixture(scope="module")
+def sample() -> Iterator[Atlas]:
+    """The filesystem that comes with the package."""
+    data = resources.files("btrfs_atlas") / "data" / "sample.btrfs-image"
+    with resources.as_file(data) as path, Atlas([str(path)]) as atlas:
+        yield atlas
+
+
+@pytest.fixture(scope="module")
+def live(mounted: support.LoopFilesystem) -> Iterator[Atlas]:
+    """A mounted filesystem with contents of all kinds."""
+    with Atlas([str(mounted.mountpoint)]) as atlas:
+        yield atlas
+
+
+def opened(png: bytes) -> NDArray[np.uint8]:
+    """Return the pixels of a PNG."""
+    return np.array(Image.open(io.BytesIO(png)))
+
+
+def finished_tile(
+    atlas: Atlas, space: str, curve: str, colour: str, zoom: int, row: int, column: int
+) -> NDArray[np.uint8]:
+    """Return a tile once everything that lies there has been read."""
+    deadline = time.monotonic() + 60
+    while True:
+        tile = atlas.tile(space, curve, colour, zoom, row, column)
+        if tile.complete:
+            return opened(tile.png)
+        assert time.monotonic() < deadline
+
+
+def whole(atlas: Atlas, space: str, curve: str, colour: str, zoom: int) -> NDArray[np.uint8]:
+    """Return all tiles of a zoom as one picture."""
+    rows = [
+        np.concatenate(
+            [
+                finished_tile(atlas, space, curve, colour, zoom, row, column)
+                for column in range(1 << zoom)
+            ],
+            axis=1,
+        )
+        for row in range(1 << zoom)
+    ]
+    return np.concatenate(rows)
+
+
+@pytest.mark.parametrize("curve", curves.CURVES)
+def test_first_zoom_is_the_picture_of_btrfs_heatmap(sample: Atlas, curve: str) -> None:
+    picture = heatmap.walk_dev_extents(sample.fs, order=8, verbose=-1, curve=curve)
+    assert (whole(sample, "physical", curve, "type", 0) == picture.pixels).all()
+
+
+@pytest.mark.parametrize(("curve", "zoom"), [("hilbert", 1), ("snake", 1), ("linear", 0)])
+def test_tiles_are_the_picture_of_all_extents(live: Atlas, curve: str, zoom: int) -> None:
+    groups = list(live.fs.block_groups())
+    picture = heatmap.walk_extents(live.fs, groups, order=8 + zoom, verbose=-1, curve=curve)
+    assert (whole(live, "virtual", curve, "type", zoom) == picture.pixels).all()
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("colour", colourings.NAMES)
+def test_each_colouring_shows_all_that_is_in_use(live: Atlas, space: str, colour: str) -> None:
+    shown = finished_tile(live, space, "hilbert", colour, 0, 0, 0).any(axis=2)
+    type_ = finished_tile(live, space, "hilbert", "type", 0, 0, 0).any(axis=2)
+    # Block groups are shown as a whole, also where they are empty.
+    assert (shown & type_).sum() > 0.98 * type_.sum()
+    legend = live.legend(space, colour, 0)
+    assert legend.read == 1
+    assert sum(entry.length for entry in legend.entries) == pytest.approx(
+        live.lines[space].total_bytes
+    )
+    assert all(entry.name for entry in legend.entries)
+
+
+@pytest.fixture(scope="module")
+def scattered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atlas]:
+    """A filesystem with so many extents, with gaps between them, that several are in a pixel."""
+    folder = tmp_path_factory.mktemp("scattered")
+    with support.filesystem(folder, size="8G", data="single", metadata="dup") as fs:
+        fragment_free_space(fs.mountpoint / "pages", 16_000)
+        fs.sync()
+        with Atlas([str(fs.mountpoint)]) as atlas:
+            yield atlas
+
+
+@pytest.mark.parametrize("colour", ["type", "age", "owner", "sharing"])
+def test_less_detail_shows_the_same_amounts(
+    scattered: Atlas, monkeypatch: pytest.MonkeyPatch, colour: str
+) -> None:
+    """A picture made from levels is as bright as one made from the extents."""
+    exact = whole(scattered, "virtual", "hilbert", colour, 0).astype(np.int64)
+    monkeypatch.setattr(ground, "EXACT_EXTENTS", 0)
+    rough = whole(scattered, "virtual", "hilbert", colour, 0).astype(np.int64)
+    assert (exact != rough).any()
+    # Where a cell lies across the border of two pixels, they may differ, but not more of them.
+    of_exact, of_rough = (
+        picture.reshape(16, 16, 16, 16, 3).mean(axis=(1, 3)) for picture in (exact, rough)
+    )
+    assert np.abs(of_exact - of_rough).max() < 4
+
+
+def test_parity_is_shown(tmp_path: Path) -> None:
+    with support.filesystem(tmp_path, devices=3, size="1G", data="raid5", metadata="raid1") as fs:
+        (fs.mountpoint / "file").write_bytes(os.urandom(8 << 20))
+        fs.sync()
+        with Atlas([str(fs.mountpoint)]) as atlas:
+            whole(atlas, "physical", "hilbert", "type", 1)
+            entries = {e.name: e.length for e in atlas.legend("physical", "type", 1).entries}
+            line = atlas.lines["physical"]
+            seen = whole(atlas, "physical", "hilbert", "owner", line.max_zoom)
+    parity = np.array([0x8C, 0x7A, 0x5B], np.uint8)
+    rows = -(-(8 << 20) // (128 << 10))
+    pixels = (seen == parity).all(axis=2).sum()
+    assert pixels * line.total_bytes / seen[..., 0].size == pytest.approx(rows * 65536, rel=0.1)
+    assert entries["data"] >= 8 << 20
+
+
+def test_owners_and_their_names(live: Atlas) -> None:
+    whole(live, "virtual", "hilbert", "owner", 0)
+    entries = {entry.name: entry.length for entry in live.legend("virtual", "owner", 0).entries}
+    (volume,) = (name for name in entries if name.startswith("/volume ("))
+    assert entries[volume] > 0
+    assert list(entries.values())[:-1] == sorted(list(entries.values())[:-1], reverse=True)
+    assert entries["several subvolumes"] > 0
+    by_tree: dict[int, int] = {}
+    for vaddr in live.groups:
+        extents = live.extents(vaddr)
+        assert extents is not None
+        for owner, length in zip(extents.owner.tolist(), extents.length.tolist(), strict=True):
+            tree = live.trees.numbers[owner]
+            by_tree[tree] = by_tree.get(tree, 0) + length
+    assert by_tree[references.SEVERAL] == entries["several subvolumes"]
+    assert by_tree[constants.CSUM_TREE_OBJECTID] == entries["csum tree"]
+
+
+def test_extents_are_those_of_the_filesystem(live: Atlas) -> None:
+    for vaddr, group in live.groups.items():
+        extents = live.extents(vaddr)
+        assert extents is not None
+        objects = list(live.fs.extents(vaddr, vaddr + group.length - 1))
+        assert extents.vaddr.tolist() == [extent.vaddr for extent in objects]
+        assert extents.length.tolist() == [
+            getattr(extent, "length", live.fs.nodesize) for extent in objects
+        ]
+        assert extents.refs.tolist() == [extent.refs for extent in objects]
+        assert extents.generation.tolist() == [extent.generation for extent in objects]
+        if len(extents):
+            middle = int(extents.vaddr[0] + extents.length[0] - 1)
+            assert extents.at(middle) == 0
+            assert extents.at(int(extents.vaddr[0]) - 1) is None
+
+
+def test_what_does_not_fit_into_memory_is_not_read() -> None:
+    data = resources.files("btrfs_atlas") / "data" / "sample.btrfs-image"
+    with resources.as_file(data) as path, Atlas([str(path)], memory=200_000) as atlas:
+        loaded = [atlas.extents(vaddr) for vaddr in atlas.groups]
+        kept = sum(one is not None for one in map(atlas.loaded_extents, atlas.groups))
+        assert 0 < kept < len(atlas.groups)
+        assert any(one is None for one in loaded)
+        # All of it is drawn nevertheless, without detail where there is no room.
+        for space in SPACES:
+            assert whole(atlas, space, "hilbert", "age", 1).any()
+
+
+def test_several_ask_at_once(live: Atlas) -> None:
+    places = [
+        (space, colour, row, column)
+        for space, colour in itertools.product(SPACES, ("type", "age", "owner"))
+        for row, column in itertools.product(range(2), range(2))
+    ]
+
+    def ask(place: tuple[str, str, int, int]) -> bool:
+        space, colour, row, column = place
+        return finished_tile(live, space, "hilbert", colour, 1, row, column).shape == (256, 256, 3)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, places * 3))
+
+
+def test_a_change_is_seen(tmp_path: Path) -> None:
+    with support.filesystem(tmp_path, size="1G", data="single", metadata="dup") as fs:
+        (fs.mountpoint / "old").write_bytes(os.urandom(1 << 20))
+        fs.sync()
+        with Atlas([str(fs.mountpoint)]) as atlas:
+            before = whole(atlas, "virtual", "hilbert", "type", 0)
+            assert atlas.refresh() is None
+            (fs.mountpoint / "new").write_bytes(os.urandom(64 << 20))
+            fs.sync()
+            with FileSystem(fs.mountpoint) as now:
+                data = {group.vaddr for group in now.block_groups() if group.flags & 1}
+            changes = atlas.refresh()
+            assert changes is not None
+            assert data & set(changes.groups)
+            assert changes.generation == atlas.generation
+            assert atlas.refresh() is None
+            after = whole(atlas, "virtual", "hilbert", "type", 0)
+            grown = (after.any(axis=2).sum() - before.any(axis=2).sum()) / (256 * 256)
+            assert grown * atlas.lines["virtual"].total_bytes == pytest.approx(64 << 20, rel=0.05)
+            marks = opened(atlas.changed(("virtual", "hilbert", 0, 0, 0), changes.groups))
+            assert marks[..., 3].any()
+
+
+def test_overwriting_in_place_is_seen(tmp_path: Path) -> None:
+    """Also what neither grows nor shrinks a block group is a change of it."""
+    with support.filesystem(tmp_path, size="1G", data="single", metadata="dup") as fs:
+        file = fs.mountpoint / "file"
+        file.write_bytes(os.urandom(4 << 20))
+        fs.sync()
+        with Atlas([str(fs.mountpoint)]) as atlas:
+            file.write_bytes(os.urandom(4 << 20))
+            fs.sync()
+            changes = atlas.refresh()
+            assert changes is not None
+            types = {atlas.groups[vaddr].flags & 7 for vaddr in changes.groups}
+            assert constants.BLOCK_GROUP_DATA in types
+
+
+def test_found_ranges_are_marked_however_short(sample: Atlas) -> None:
+    line = sample.lines["physical"]
+    group = next(iter(sample.groups))
+    marks = opened(
+        sample.found(("physical", "hilbert", 0, 0, 0), np.array([group]), np.array([4096]))
+    )
+    starts, _ = line.places(np.array([group]), np.array([4096]))
+    for start in starts.tolist():
+        row, column = line.at("hilbert", 0, start)
+        assert tuple(marks[row, column]) == (0xFF, 0xE0, 0x00, 0xFF)
+    assert 0 < (marks[..., 3] > 0).sum() < 100 * starts.size
+
+
+def test_borders_lie_between_devices(tmp_path: Path) -> None:
+    with (
+        support.filesystem(tmp_path, devices=3, size="1G", data="raid0", metadata="raid1") as fs,
+        Atlas([str(fs.mountpoint)]) as atlas,
+    ):
+        borders = opened(atlas.borders("physical", "hilbert", 0, 0, 0))
+        line = atlas.lines["physical"]
+        orange = (borders == (0xFF, 0x9E, 0x1B, 0xFF)).all(axis=2)
+        device = np.array(
+            [
+                [
+                    line.locate(line.pixel("hilbert", 0, row, column)[0]).devid or 0
+                    for column in range(0, 256, 3)
+                ]
+                for row in range(0, 256, 3)
+            ]
+        )
+    assert {1, 2, 3} == set(device.ravel().tolist())
+    rows, columns = np.nonzero(orange)
+    assert rows.size > 100
+    # Each border pixel is near to more than one device.
+    for row, column in list(zip(rows.tolist(), columns.tolist(), strict=True))[::7]:
+        near = device[
+            max(0, row // 3 - 1) : row // 3 + 2, max(0, column // 3 - 1) : column // 3 + 2
+        ]
+        assert len(set(near.ravel().tolist())) > 1
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("nowhere", "hilbert", "type", 0, 0, 0),
+        ("physical", "spiral", "type", 0, 0, 0),
+        ("physical", "hilbert", "smell", 0, 0, 0),
+        ("physical", "hilbert", "type", -1, 0, 0),
+        ("physical", "hilbert", "type", 1 << 80, 0, 0),
+        ("physical", "hilbert", "type", 0, 1, 0),
+        ("physical", "hilbert", "type", 1, 0, -1),
+        ("physical", "hilbert", "type", 1, 1 << 80, 0),
+    ],
+)
+def test_what_is_not_there_is_refused(
+    sample: Atlas, place: tuple[str, str, str, int, int, int]
+) -> None:
+    with pytest.raises(ValueError, match=r"unknown|out of range|no tile"):
+        sample.tile(*place)
+
+
+def test_everybody_is_told_when_something_was_read() -> None:
+    data = resources.files("btrfs_atlas") / "data" / "sample.btrfs-image"
+    with resources.as_file(data) as path, Atlas([str(path)]) as atlas:
+        told = threading.Event()
+        atlas.on_loaded(told.set)
+        atlas.extents(next(iter(atlas.groups)))
+        assert told.wait(10)
