@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from btrfs import (
         advice as advice,
         allocator as allocator,
+        backrefs as backrefs,
         balancing as balancing,
         checking as checking,
         columns as columns,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         paths as paths,
         records as records,
         selection as selection,
+        stripes as stripes,
         subvolumes as subvolumes,
         utils as utils,
         volumes as volumes,
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "advice",
     "allocator",
+    "backrefs",
     "balancing",
     "checking",
     "columns",
@@ -79,6 +82,7 @@ _MODULES = {
     "paths",
     "records",
     "selection",
+    "stripes",
     "subvolumes",
     "utils",
     "volumes",

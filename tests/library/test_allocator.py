@@ -143,7 +143,7 @@ def test_new_chunks_have_the_profile_that_survives_most() -> None:
 device_sizes = st.lists(st.integers(20 * GIB, 400 * GIB), min_size=4, max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(device_sizes, st.sampled_from(PROFILES))
 def test_many_chunks_at_once_come_to_the_same_as_one_by_one(sizes: list[int], profile: int) -> None:
     one_by_one, at_once = Allocator(devices_of(*sizes)), Allocator(devices_of(*sizes))
@@ -156,7 +156,7 @@ def test_many_chunks_at_once_come_to_the_same_as_one_by_one(sizes: list[int], pr
     assert totals[1] == pytest.approx(totals[0], rel=0.001)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(device_sizes, st.sampled_from(PROFILES), st.integers(0, 1 << 50))
 def test_devices_give_what_chunks_take(sizes: list[int], profile: int, most: int) -> None:
     kernel = Allocator(devices_of(*sizes))

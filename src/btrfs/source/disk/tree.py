@@ -80,6 +80,21 @@ class TreeReader:
         reader = BulkReader(self.store, self.block_format, self._log, lose)
         return reader.batches(leaves, min_key, max_key)
 
+    def blocks(
+        self, root: Pointer, level: int, min_key: int, max_key: int, lose: Lose
+    ) -> Iterator[Pointer]:
+        """Yield where the blocks of one level are that may hold keys between two keys.
+
+        Args:
+            root: Root of the tree.
+            level: Level of the blocks, 0 for leaves; there are none above the root.
+            min_key: The lowest key, and
+            max_key: the highest key wanted.
+            lose: What to do where no copy of a block further up passes all checks.
+        """
+        if level <= root.level:
+            yield from chain.from_iterable(self._leaves(root, min_key, max_key, lose, level))
+
     def read(self, pointer: Pointer) -> Leaf | Node:
         """Return a block.
 
@@ -144,10 +159,13 @@ class TreeReader:
         return node
 
     def _leaves(
-        self, pointer: Pointer, min_key: int, max_key: int, lose: Lose
+        self, pointer: Pointer, min_key: int, max_key: int, lose: Lose, level: int = 0
     ) -> Iterator[list[Pointer]]:
-        """Yield the leaves that may hold keys between two keys, all below one node at a time."""
-        if pointer.level == 0:
+        """Yield the leaves that may hold keys between two keys, all below one node at a time.
+
+        Or instead of leaves the blocks of another level, which is not above that of the pointer.
+        """
+        if pointer.level == level:
             yield [pointer]
             return
         node = self._read_or_lose(pointer, lose)
@@ -155,11 +173,11 @@ class TreeReader:
             return
         assert isinstance(node, Node)
         children = node.children_between(min_key, max_key)
-        if pointer.level == 1:
+        if pointer.level == level + 1:
             yield children
             return
         for child in children:
-            yield from self._leaves(child, min_key, max_key, lose)
+            yield from self._leaves(child, min_key, max_key, lose, level)
 
     def _read_or_lose(self, pointer: Pointer, lose: Lose) -> Leaf | Node | None:
         try:
