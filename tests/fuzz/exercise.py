@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -17,14 +18,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import btrfs
-from btrfs import checking, constants, orphans, paths, selection, subvolumes
+from btrfs import backrefs, checking, constants, orphans, paths, selection, subvolumes
 from btrfs.ctree import RootItem
 from btrfs.errors import BtrfsError, ItemNotFoundError
 from btrfs.filesystem import FileSystem
 from btrfs.key import Key
 from btrfs.utils import pretty_lines
 from btrfs_atlas import cli
-from heatmap import HeatmapError, walk_chunks, walk_dev_extents, walk_extents
+from btrfs_atlas.explorer import colourings, details
+from btrfs_atlas.explorer.atlas import Atlas
+from btrfs_atlas.explorer.find import find
+from heatmap import HeatmapError, curves, walk_chunks, walk_dev_extents, walk_extents
 from heatmap.legend import legend_of
 from tests.fuzz.touch import item_classes, touch_batch, touch_object
 
@@ -339,6 +343,43 @@ def _check(asked: Asked) -> None:
             assert "\n" not in finding.message
 
 
+def _backrefs(asked: Asked) -> None:
+    """Ask who uses an extent, or any address."""
+    some = [extent.vaddr for extent in itertools.islice(asked.fs.extents(), 200)]
+    anywhere = asked.choose.getrandbits(40)
+    for vaddr in (*asked.choose.sample(some, min(10, len(some))), anywhere):
+        with asked.tried():
+            found = backrefs.owners(asked.fs, vaddr, 10)
+            assert len(found.files) <= 10
+            assert found.more >= 0
+
+
+def _explorer(asked: Asked) -> None:
+    """Walk on a map of it: whatever lies there, there is a picture, and something to say."""
+    choose = asked.choose
+    options = {name: value for name, value in asked.options.items() if name != "on_error"}
+    with (
+        contextlib.suppress(HeatmapError),
+        Atlas(asked.paths, memory=choose.choice((1 << 20, 1 << 26)), **options) as atlas,
+    ):
+        for _ in range(6):
+            space, curve = choose.choice(list(atlas.lines)), choose.choice(curves.CURVES)
+            zoom = choose.randint(0, atlas.lines[space].max_zoom)
+            colour = choose.choice(list(colourings.NAMES))
+            row, column = choose.randrange(1 << zoom), choose.randrange(1 << zoom)
+            atlas.tile(space, curve, colour, zoom, row, column)
+            atlas.borders(space, curve, zoom, row, column)
+            assert atlas.legend(space, colour, zoom).entries
+            pixel = choose.randrange(256 << zoom), choose.randrange(256 << zoom)
+            json.dumps(details.at(atlas, space, curve, zoom, *pixel))
+            json.dumps(details.details(atlas, space, curve, zoom, *pixel))
+            question = choose.choice(("/", "inode 257", "subvolume 256", "group 30408704", "1 MiB"))
+            with asked.tried():
+                found = find(atlas, question, space, curve)
+                json.dumps(found.record())
+                atlas.found((space, curve, zoom, row, column), *found.ranges)
+
+
 def _programs(asked: Asked) -> None:
     """Run a program: whatever it is, it ends with an exit code and nothing but text."""
     words = asked.choose.choice(
@@ -393,5 +434,7 @@ STEPS: dict[str, Step] = {
     "selection": _selection,
     "pictures": _pictures,
     "check": _check,
+    "backrefs": _backrefs,
+    "explorer": _explorer,
     "programs": _programs,
 }
