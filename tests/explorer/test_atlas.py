@@ -165,14 +165,14 @@ def test_owners_and_their_names(live: Atlas) -> None:
     assert by_tree[constants.CSUM_TREE_OBJECTID] == entries["csum tree"]
 
 
-def test_extents_are_those_of_the_filesystem(live: Atlas) -> None:
-    for vaddr, group in live.groups.items():
-        extents = live.extents(vaddr)
+def test_extents_are_those_of_the_filesystem(sample: Atlas) -> None:
+    for vaddr, group in sample.groups.items():
+        extents = sample.extents(vaddr)
         assert extents is not None
-        objects = list(live.fs.extents(vaddr, vaddr + group.length - 1))
+        objects = list(sample.fs.extents(vaddr, vaddr + group.length - 1))
         assert extents.vaddr.tolist() == [extent.vaddr for extent in objects]
         assert extents.length.tolist() == [
-            getattr(extent, "length", live.fs.nodesize) for extent in objects
+            getattr(extent, "length", sample.fs.nodesize) for extent in objects
         ]
         assert extents.refs.tolist() == [extent.refs for extent in objects]
         assert extents.generation.tolist() == [extent.generation for extent in objects]

@@ -8,6 +8,8 @@ From the bottom up:
     colourings  what the colours mean
     tiles       squares of the map, drawn by the engine of the heatmap package
     atlas       all of that for one filesystem
+    reading     reading for one question, a step at a time
+    questions   what somebody looks for, and what it leads to; file_extents sums up what files use
     find        from a question to places on the map
     details     from a place on the map to what there is to know about it
     server      the pages and their data over HTTP; guard keeps everybody else out

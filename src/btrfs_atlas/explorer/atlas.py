@@ -136,6 +136,11 @@ class Atlas:
         """The address lines, by their names."""
         return self._world.lines
 
+    @property
+    def device_paths(self) -> dict[int, str]:
+        """Paths of the devices by devid; see `World.device_paths`."""
+        return self._world.device_paths
+
     # Pictures.
 
     def tile(self, space: str, curve: str, colour: str, zoom: int, row: int, column: int) -> Tile:

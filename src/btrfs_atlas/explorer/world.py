@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from btrfs import constants, ioctl
+from btrfs.errors import BtrfsError
 from btrfs.items.root import RootItem
 from btrfs.key import Key
 from btrfs_atlas.explorer import lines
+from btrfs_atlas.explorer.printable import printable
 from heatmap import layers
 
 if TYPE_CHECKING:
-    from btrfs.ctree import BlockGroupItem, Chunk, FileSystem
+    from btrfs.ctree import BlockGroupItem, Chunk, DevItem, FileSystem
     from btrfs_atlas.explorer.lines import Line
     from heatmap.layers import Shown
 
@@ -29,6 +33,7 @@ class World(NamedTuple):
         chunks: the chunks, by virtual address, ascending.
         lines: the address lines, by their names.
         shown: what lies on each line, block groups and what could not be read, ascending.
+        device_paths: by devid, as text; empty where it is not known, 'missing' if others are.
     """
 
     generation: int
@@ -36,6 +41,7 @@ class World(NamedTuple):
     chunks: dict[int, Chunk]
     lines: dict[str, Line]
     shown: dict[str, Sequence[Shown]]
+    device_paths: dict[int, str]
 
 
 def look(fs: FileSystem) -> World:
@@ -69,6 +75,7 @@ def look(fs: FileSystem) -> World:
                 (part.start, part.length, groups[part.vaddr], "") for part in virtual.parts
             ],
         },
+        _device_paths(fs, devices),
     )
 
 
@@ -98,6 +105,18 @@ def changed_groups(fs: FileSystem, before: World, now: World) -> list[int]:
         owner = np.searchsorted(starts, made, "right") - 1
         changed.update(starts[np.unique(owner[owner >= 0])].tolist())
     return sorted(changed)
+
+
+def _device_paths(fs: FileSystem, devices: Sequence[DevItem]) -> dict[int, str]:
+    paths = {}
+    for device in devices:
+        paths[device.devid] = ""
+        with suppress(BtrfsError, OSError):
+            path = fs.dev_info(device.devid).path
+            paths[device.devid] = printable(os.fsencode(path))
+    # A dump has no devices at all: none of them is missing.
+    unknown = "missing" if any(paths.values()) else ""
+    return {devid: path or unknown for devid, path in paths.items()}
 
 
 def _signature(world: World, vaddr: int) -> object:
