@@ -1,0 +1,6 @@
+// The page as `btrfs-atlas export-html` writes it.
+
+import { start } from "./app.js";
+import { EmbeddedSource } from "./embedded.js";
+
+start(new EmbeddedSource(JSON.parse(document.getElementById("contents").textContent)));

@@ -1,0 +1,359 @@
+// The map: Leaflet with a layer of tiles, layers of marks, and the names of devices.
+//
+// The whole picture is a square of 256 units, the width of the only tile at zoom 0: its top left
+// corner is latitude 0, longitude 0; rows grow to the south. A place is a pixel at a zoom. The map
+// can be looked at closer than there are pixels; then a place is a pixel at the deepest zoom.
+
+import * as L from "./vendor/leaflet/leaflet-src.esm.js";
+import { PictureLayer } from "./pictures.js";
+import { el } from "./text.js";
+
+const SIDE = 256;
+const SQUARE = L.latLngBounds([-SIDE, 0], [0, SIDE]);
+
+/** Zooms beyond the deepest one: to point at a single sector, it has to be of some size. */
+const CLOSER = 4;
+
+/** How long a click waits for a second one, which zooms, before it counts. */
+const DOUBLE_CLICK_MS = 220;
+
+/**
+ * The middle of a window lies on the border of two pixels or in the middle of one, as its size is
+ * even or odd, and Leaflet moves it there. A quarter of a pixel is not moved to another pixel.
+ */
+const BEFORE_MIDDLE = 0.25;
+
+const FLASH_MS = 2400;
+const FLIGHT_S = 0.9;
+
+const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
+
+/**
+ * Handlers, all called with what the user meant:
+ *
+ *     onPoint(place, event)   the mouse is over a pixel
+ *     onLeave()               it is no longer
+ *     onPick(place)           a pixel was clicked or tapped
+ *     onMoved()               the view has moved, or zoomed
+ *     onProgress(complete)    whether all that is to be seen is there
+ */
+export class AtlasMap {
+  #source;
+  #handlers;
+  #map;
+  #tiles = null;
+  #borders = null;
+  #found = null;
+  #flash = null;
+  #flashEnd = 0;
+  #labels = L.layerGroup();
+  #ring = null;
+  #clicked = 0;
+  #moving = false;
+  #shown = { space: null, curve: null, colour: null };
+  #maxZoom = 0;
+
+  constructor(element, source, handlers) {
+    this.#source = source;
+    this.#handlers = handlers;
+    this.#map = createMap(element);
+    this.#labels.addTo(this.#map);
+    this.#listen(element);
+  }
+
+  /**
+   * Show a space on a curve in colours.
+   *
+   * @param {{space: string, curve: string, colour: string}} shown
+   * @param {number} maxZoom the deepest zoom of the space
+   * @param {{text: string, row: number, column: number}[]} labels row and column as parts, 0 to 1
+   */
+  show(shown, maxZoom, labels) {
+    const moved = shown.space !== this.#shown.space || shown.curve !== this.#shown.curve;
+    this.#shown = { ...shown };
+    this.#map.setMaxZoom(Math.max(maxZoom + CLOSER, this.#wholeZoom()));
+    this.#setDeepest(maxZoom);
+    this.#addLayers();
+    this.#tiles.refresh();
+    if (moved) {
+      this.#borders.refresh();
+      this.#found?.refresh();
+    }
+    this.#showLabels(labels);
+  }
+
+  /** Draw everything again: the filesystem has changed. */
+  refresh() {
+    this.#layers().forEach((layer) => layer.refresh());
+  }
+
+  /** Draw again what was not complete: more of the filesystem has been read. */
+  retry() {
+    this.#layers().forEach((layer) => layer.retry());
+  }
+
+  /** Light up what a query finds, above the dimmed map; null: light up nothing. */
+  light(query) {
+    this.#found?.remove();
+    this.#found = null;
+    this.#map.getContainer().classList.toggle("dimmed", query !== null);
+    if (query !== null) {
+      this.#found = this.#layer("found", (place) => this.#marks("found", place, query));
+    }
+  }
+
+  /** Let the block groups that have just changed flash once. */
+  flash() {
+    this.#stopFlash();
+    const layer = this.#layer("changed", (place) => this.#marks("changed", place));
+    this.#flash = layer;
+    layer.once("load", () => layer.getContainer()?.classList.add("flashing"));
+    this.#flashEnd = setTimeout(() => this.#stopFlash(), FLASH_MS);
+  }
+
+  /** Put a ring around a place; null: around none. */
+  ring(place) {
+    this.#ring?.remove();
+    this.#ring = null;
+    if (place !== null) {
+      const icon = L.divIcon({ className: "ring", iconSize: [22, 22] });
+      const options = { icon, interactive: false, keyboard: false };
+      this.#ring = L.marker(position(place), options).addTo(this.#map);
+    }
+  }
+
+  /** The zoom that places are told at: that of the map, but not deeper than there are pixels. */
+  get zoom() {
+    return Math.min(Math.round(this.#map.getZoom()), this.#maxZoom);
+  }
+
+  /** The pixel in the middle of the window, at the zoom of the map. */
+  get middle() {
+    return this.#middle(Math.round(this.#map.getZoom()));
+  }
+
+  /** The pixel in the middle of the window, not deeper than there are pixels. */
+  get target() {
+    return this.#middle(this.zoom);
+  }
+
+  /** Whether the map is looked at closer than as a whole. */
+  get isClose() {
+    return Math.round(this.#map.getZoom()) > this.#wholeZoom();
+  }
+
+  /** Move a place to the middle, at its zoom; null: show the whole map. At once. */
+  goTo(place) {
+    if (place === null) {
+      this.whole(false);
+    } else {
+      this.#map.setView(position(place, BEFORE_MIDDLE), place.z, { animate: false });
+    }
+  }
+
+  /** Move a place to the middle, so that one can follow; where the whole map fits, show that. */
+  flyTo(place) {
+    if (place.z <= this.#wholeZoom()) {
+      this.whole();
+    } else if (reducedMotion.matches) {
+      this.goTo(place);
+    } else {
+      this.#map.flyTo(position(place, BEFORE_MIDDLE), place.z, { duration: FLIGHT_S });
+    }
+  }
+
+  /** Show the whole map. */
+  whole(animate = !reducedMotion.matches) {
+    this.#map.setView(SQUARE.getCenter(), this.#wholeZoom(), { animate });
+  }
+
+  /** Move the window so far that a place is not under what covers its right and bottom edge. */
+  reveal(place, right, bottom) {
+    const margin = 40;
+    this.#map.panInside(position(place), {
+      paddingTopLeft: [margin, margin],
+      paddingBottomRight: [right + margin, bottom + margin],
+      animate: !reducedMotion.matches,
+    });
+  }
+
+  zoomBy(levels) {
+    this.#map.setZoom(this.#map.getZoom() + levels, { animate: !reducedMotion.matches });
+  }
+
+  /** Move the window over the map, in pixels to the right and down. */
+  pan(right, down) {
+    this.#map.panBy([right, down], { animate: !reducedMotion.matches });
+  }
+
+  focus() {
+    this.#map.getContainer().focus({ preventScroll: true });
+  }
+
+  #layer(pane, load) {
+    const layer = new PictureLayer({
+      pane,
+      load,
+      bounds: SQUARE,
+      tileSize: SIDE,
+      keepBuffer: 1,
+      updateWhenIdle: false,
+      updateWhenZooming: false,
+      maxNativeZoom: this.#maxZoom,
+      maxZoom: Infinity,
+    });
+    layer.on("progress", () => this.#tellProgress());
+    return layer.addTo(this.#map);
+  }
+
+  #middle(zoom) {
+    const { lat, lng } = this.#map.getCenter();
+    const shift = BEFORE_MIDDLE / 2 ** this.#map.getZoom();
+    return placeOf({ lat: lat - shift, lng: lng + shift }, zoom);
+  }
+
+  #addLayers() {
+    this.#tiles ??= this.#layer("tilePane", (place, signal) => this.#tile(place, signal));
+    this.#borders ??= this.#layer("borders", (place) => this.#marks("borders", place));
+  }
+
+  #layers() {
+    return [this.#tiles, this.#borders, this.#found].filter((layer) => layer !== null);
+  }
+
+  #tile({ z, row, column }, signal) {
+    const { space, curve, colour } = this.#shown;
+    return this.#source.tile(space, curve, colour, z, row, column, signal);
+  }
+
+  async #marks(kind, { z, row, column }, query = null) {
+    const { space, curve } = this.#shown;
+    const url = this.#source.marks(kind, space, curve, z, row, column, query);
+    return { url, complete: true };
+  }
+
+  #setDeepest(maxZoom) {
+    const before = this.zoom;
+    this.#maxZoom = maxZoom;
+    for (const layer of this.#layers()) {
+      layer.options.maxNativeZoom = maxZoom;
+      // Other tiles are needed than those that are there: only then they have to go.
+      if (this.zoom !== before) {
+        layer.redraw();
+      }
+    }
+  }
+
+  #showLabels(labels) {
+    this.#labels.clearLayers();
+    for (const { text, row, column } of labels) {
+      const icon = L.divIcon({ className: "label", html: el("span", {}, text), iconSize: null });
+      const options = { icon, interactive: false, keyboard: false };
+      L.marker([-SIDE * row, SIDE * column], options).addTo(this.#labels);
+    }
+  }
+
+  #stopFlash() {
+    clearTimeout(this.#flashEnd);
+    this.#flash?.remove();
+    this.#flash = null;
+  }
+
+  /** The largest zoom that shows the whole map. */
+  #wholeZoom() {
+    const { x, y } = this.#map.getSize();
+    return Math.max(Math.floor(Math.log2(Math.min(x, y) / SIDE)), 0);
+  }
+
+  #tellProgress() {
+    const complete = !this.#moving && this.#layers().every((layer) => layer.isComplete());
+    this.#handlers.onProgress(complete);
+  }
+
+  #listen(element) {
+    this.#map.on("movestart zoomstart", () => this.#setMoving(true));
+    this.#map.on("moveend", () => this.#moved());
+    this.#map.on("click", ({ latlng }) => this.#click(latlng));
+    this.#map.on("dblclick", () => clearTimeout(this.#clicked));
+    element.addEventListener("pointermove", (event) => this.#point(event));
+    element.addEventListener("pointerleave", () => this.#handlers.onLeave());
+  }
+
+  #moved() {
+    this.#setMoving(false);
+    // Every place can be moved to the middle, but the map cannot be lost.
+    const middle = this.#map.getCenter();
+    if (SQUARE.contains(middle)) {
+      this.#handlers.onMoved();
+    } else {
+      this.#map.panTo(nearestWithin(middle), { animate: !reducedMotion.matches });
+    }
+  }
+
+  #setMoving(moving) {
+    this.#moving = moving;
+    if (moving) {
+      this.#handlers.onLeave();
+    }
+    this.#tellProgress();
+  }
+
+  #click(latlng) {
+    clearTimeout(this.#clicked);
+    const place = placeOf(latlng, this.zoom);
+    if (SQUARE.contains(latlng)) {
+      this.#clicked = setTimeout(() => this.#handlers.onPick(place), DOUBLE_CLICK_MS);
+    }
+  }
+
+  #point(event) {
+    const latlng = this.#map.mouseEventToLatLng(event);
+    // Under a finger nothing could be read, and a pressed button drags the map.
+    const pointing = event.pointerType !== "touch" && event.buttons === 0 && !this.#moving;
+    if (pointing && SQUARE.contains(latlng)) {
+      this.#handlers.onPoint(placeOf(latlng, this.zoom), event);
+    } else {
+      this.#handlers.onLeave();
+    }
+  }
+}
+
+function createMap(element) {
+  const map = L.map(element, {
+    crs: L.CRS.Simple,
+    center: SQUARE.getCenter(),
+    zoom: 0,
+    minZoom: 0,
+    maxZoom: 0,
+    attributionControl: false,
+    // The keys work wherever the focus is: main keys are in keys.js.
+    keyboard: false,
+    zoomControl: false,
+    fadeAnimation: false,
+    zoomAnimation: !reducedMotion.matches,
+    inertia: !reducedMotion.matches,
+    wheelPxPerZoomLevel: 100,
+  });
+  ["borders", "found", "changed"].forEach((name, above) => {
+    const pane = map.createPane(name);
+    pane.style.zIndex = 300 + above;
+    pane.style.pointerEvents = "none";
+  });
+  return map;
+}
+
+function nearestWithin({ lat, lng }) {
+  return [Math.min(Math.max(lat, -SIDE), 0), Math.min(Math.max(lng, 0), SIDE)];
+}
+
+/** A point of a pixel: its middle, or another part of the way from its beginning to its end. */
+function position({ z, row, column }, part = 0.5) {
+  return L.latLng(-(row + part) / 2 ** z, (column + part) / 2 ** z);
+}
+
+/** The pixel at a position; the nearest one if that is outside of the map. */
+function placeOf({ lat, lng }, z) {
+  const last = SIDE * 2 ** z - 1;
+  const within = (value) => Math.min(Math.max(Math.floor(value * 2 ** z), 0), last);
+  return { z, row: within(-lat), column: within(lng) };
+}
