@@ -2,6 +2,7 @@
 # make test    install what the tests need; lint, type check and test
 # make lint    ruff and mypy alone
 # make bench   build two large filesystems and measure on them (root, some minutes, 5 GB of disk)
+# make bench-explorer  measure the explorer alone, on the same filesystems (root, chromium)
 # make free-space  fill filesystems, and write the table of docs/free-space.md (root, some minutes,
 #              8 GB in the folder for temporary files)
 # make redundancy  damage filesystems, and write the tables of docs/redundancy.md (root, a minute)
@@ -14,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint bench free-space redundancy clean debian-packages
+.PHONY: demo test lint bench bench-explorer free-space redundancy clean debian-packages
 
 demo: $(VENV)/installed
 	@$(BIN)/python scripts/demo.py demo
@@ -29,6 +30,10 @@ lint: $(VENV)/installed-dev
 
 bench: debian-packages $(VENV)/installed-dev
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.explorer
+
+bench-explorer: debian-packages $(VENV)/installed-dev
+	$(BIN)/python -m bench.explorer
 
 free-space: debian-packages $(VENV)/installed-dev
 	$(BIN)/python -m bench.free_space
@@ -47,7 +52,7 @@ $(BIN)/python:
 	@scripts/make-venv $(PYTHON) $(VENV)
 
 $(VENV)/installed: $(BIN)/python pyproject.toml
-	$(PIP) install --editable .
+	$(PIP) install --editable '.[explorer]'
 	@touch $@
 
 $(VENV)/installed-dev: $(BIN)/python pyproject.toml

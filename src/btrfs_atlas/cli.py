@@ -28,12 +28,14 @@ _COMMANDS = {
     "balance": "move block groups to get unallocated space, the least used first",
     "calculate": "calculate how much a new filesystem on given devices would hold",
     "check": "check a filesystem that is not mounted, and tell what is wrong with it",
+    "export-html": "write a map to walk through in a browser, as a single file",
     "heatmap": "draw what is allocated where, and how full it is",
     "orphans": "follow how deleted subvolumes are removed",
     "search": "show items of metadata: block groups, extents, files, free space",
+    "serve": "show a map to walk through in a browser, down to a single sector",
     "usage": "report how much is allocated and used, and how much is left",
 }
-"""The subcommands, modules of btrfs_atlas.commands, and what they are for."""
+"""The subcommands and what they are for; each is a module of btrfs_atlas.commands, with _ for -."""
 
 _FAILED = 1
 _INTERRUPTED = 130
@@ -93,7 +95,7 @@ usage = partial(_alias, "btrfs-usage-report", "usage")
 
 def _complete(parser: argparse.ArgumentParser, name: str) -> None:
     """Give a parser what a subcommand takes, and what runs it."""
-    command = import_module(f"btrfs_atlas.commands.{name}")
+    command = import_module(f"btrfs_atlas.commands.{name.replace('-', '_')}")
     parser.description = command.DESCRIPTION
     command.add_arguments(parser)
     parser.set_defaults(run=command.run, failed=getattr(command, "FAILED", _FAILED))

@@ -101,19 +101,25 @@ def opened_quietly(targets: Sequence[str], **options: Any) -> Iterator[FileSyste
     """
     import btrfs
 
-    _require_names(targets)
+    require_names(targets)
+    target = targets[0] if len(targets) == 1 else targets
+    with named(targets), btrfs.FileSystem(target, **options) as fs:
+        yield fs
+
+
+@contextmanager
+def named(targets: Sequence[str]) -> Iterator[None]:
+    """Give errors the names of the targets: what the kernel says does not name a filesystem."""
     try:
-        with btrfs.FileSystem(targets[0] if len(targets) == 1 else targets, **options) as fs:
-            yield fs
+        yield
     except OSError as error:
-        # What the kernel says about a filesystem does not name it. Only writing can take up space,
-        # so that error is about the output.
+        # Only writing can take up space, so that error is about the output.
         if error.filename is None and error.errno != errno.ENOSPC:
             error.filename = " ".join(targets)
         raise
 
 
-def _require_names(targets: Sequence[str]) -> None:
+def require_names(targets: Sequence[str]) -> None:
     """Refuse a target without a name, as an empty variable of a shell script gives it.
 
     Raises:
@@ -173,7 +179,7 @@ def filesystems(targets: Sequence[str]) -> list[list[str]]:
     Raises:
         OSError: There is no such file, or it must not be read.
     """
-    _require_names(targets)
+    require_names(targets)
     members: dict[object, list[str]] = {}
     alone, destroyed = [], []
     for target in targets:

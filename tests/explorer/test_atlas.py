@@ -22,9 +22,10 @@ from btrfs import constants
 from btrfs.ctree import FileSystem
 from btrfs_atlas.explorer import colourings, ground
 from btrfs_atlas.explorer.atlas import Atlas
-from heatmap import curves, references
+from heatmap import curves, layers, references
 from tests import support
 from tests.lab.populate import fragment_free_space
+from tests.library.reading import damaged
 
 SPACES = ("physical", "virtual")
 
@@ -286,6 +287,19 @@ def test_borders_lie_between_devices(tmp_path: Path) -> None:
             max(0, row // 3 - 1) : row // 3 + 2, max(0, column // 3 - 1) : column // 3 + 2
         ]
         assert len(set(near.ravel().tolist())) > 1
+
+
+@pytest.mark.parametrize("tree", ["EXTENT", "BLOCK_GROUP", "DEV"])
+def test_what_is_lost_is_hatched(original: Path, tmp_path: Path, tree: str) -> None:
+    """Tiles are complete at some time, whatever is missing, and do not call it free."""
+    number = getattr(constants, f"{tree}_TREE_OBJECTID")
+    image = damaged(original, tmp_path, number)
+    with Atlas([str(image)]) as atlas:
+        for space, colour in itertools.product(SPACES, ("type", "owner")):
+            picture = whole(atlas, space, "hilbert", colour, 0)
+            lost = (picture == layers.BLOCK_GROUPS.line_colour).all(axis=2)
+            # Where the device tree is lost, the chunks tell the same.
+            assert lost.any() == (tree in ("EXTENT", "BLOCK_GROUP")), (space, colour)
 
 
 @pytest.mark.parametrize(

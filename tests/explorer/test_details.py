@@ -23,7 +23,7 @@ from btrfs_atlas.explorer.details import at, details
 from btrfs_atlas.explorer.find import find
 from btrfs_atlas.explorer.printable import printable
 from tests import support
-from tests.heatmap.test_damaged import damaged
+from tests.library.reading import damaged
 from tests.support.programs import SAMPLE
 
 ODD_NAMES = (

@@ -20,8 +20,8 @@ from btrfs_atlas.explorer.atlas import Atlas
 from btrfs_atlas.explorer.find import FindError, Found, find
 from btrfs_atlas.explorer.printable import printable
 from tests import support
-from tests.heatmap.test_damaged import damaged
 from tests.lab.populate import ODD_NAMES
+from tests.library.reading import damaged
 from tests.support.programs import SAMPLE
 
 FILES = (

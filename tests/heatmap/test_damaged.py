@@ -21,7 +21,7 @@ from heatmap.errors import HeatmapError
 from heatmap.palette import UNREADABLE
 from heatmap.raster import draw_tile
 from tests import support
-from tests.library.reading import leaves
+from tests.library.reading import damaged, leaves
 
 EXTENT_TREE, DEV_TREE = constants.EXTENT_TREE_OBJECTID, constants.DEV_TREE_OBJECTID
 CHUNK_TREE, BLOCK_GROUP_TREE = constants.CHUNK_TREE_OBJECTID, constants.BLOCK_GROUP_TREE_OBJECTID
@@ -37,18 +37,6 @@ BETWEEN = hatching.tint(np.zeros(3, np.uint8), LINE)
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return support.stored_image("block-group-tree.img", tmp_path_factory.mktemp("image"))
-
-
-def damaged(image: Path, folder: Path, tree: int, leaf: int = 0) -> Path:
-    """Return a copy of an image of which all copies of a leaf are destroyed."""
-    copy = folder / "damaged.img"
-    support.run("cp", "--sparse=always", image, copy)
-    with FileSystem(image) as fs, copy.open("r+b") as file:
-        vaddr = leaves(fs, tree)[leaf].vaddr
-        for place in fs._unmounted_source().trees.store.read_copies(vaddr, fs.nodesize):
-            file.seek(place.paddr)
-            file.write(bytes(fs.nodesize))
-    return copy
 
 
 def devices(fs: FileSystem, **options: Any) -> heatmap.Grid:

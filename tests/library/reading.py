@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import btrfs
 from btrfs.constants import CHUNK_TREE_OBJECTID, ROOT_TREE_OBJECTID
 from btrfs.ctree import RootItem
 from btrfs.filesystem import FileSystem
 from btrfs.source.disk.node import Node, Pointer
+from tests import support
 
 Items = list[tuple[tuple[int, ...], bytes]]
 """Key, generation of the leaf and size of each item, and its body."""
@@ -104,3 +106,15 @@ def leaves(fs: FileSystem, tree: int) -> list[Pointer]:
             yield pointer
 
     return list(below(source.root(tree)))
+
+
+def damaged(image: Path, folder: Path, tree: int, leaf: int = 0) -> Path:
+    """Return a copy of an image of which all copies of a leaf are destroyed."""
+    copy = folder / "damaged.img"
+    support.run("cp", "--sparse=always", image, copy)
+    with FileSystem(image) as fs, copy.open("r+b") as file:
+        vaddr = leaves(fs, tree)[leaf].vaddr
+        for place in fs._unmounted_source().trees.store.read_copies(vaddr, fs.nodesize):
+            file.seek(place.paddr)
+            file.write(bytes(fs.nodesize))
+    return copy

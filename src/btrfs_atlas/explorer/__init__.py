@@ -12,6 +12,8 @@ From the bottom up:
     questions   what somebody looks for, and what it leads to; file_extents sums up what files use
     find        from a question to places on the map
     details     from a place on the map to what there is to know about it
-    server      the pages and their data over HTTP; guard keeps everybody else out
+    overview    what a page asks first: the filesystem as a whole, and the legends
+    server      the pages and their data over HTTP, with lanes (threads) and live (events); guard
+                keeps everybody else out, listening and running are the socket and uvicorn
     export      the overview as a single file
 """

@@ -315,9 +315,8 @@ class Atlas:
             sums = sums[: lengths.size]
             lengths[: sums.size] += sums * copies
         named = Palette(self._named(shown.name, palette), palette.colours, palette.hatched)
-        *entries, rest = legend_entries(
-            named, lengths, lengths, line.total_bytes, "free, or not read yet"
-        )
+        black = "free" if read == len(world.groups) else "free, or not read yet"
+        *entries, rest = legend_entries(named, lengths, lengths, line.total_bytes, black)
         if shown.name == "owner":
             entries.sort(key=attrgetter("length"), reverse=True)
         return Legend(

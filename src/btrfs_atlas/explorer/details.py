@@ -89,6 +89,21 @@ def details(atlas: Atlas, space: str, curve: str, zoom: int, row: int, column: i
     return record
 
 
+def group_record(atlas: Atlas, vaddr: int | None) -> Record | None:
+    """Return a block group as plain data, given its virtual address; None if it is not known."""
+    group = None if vaddr is None else atlas.groups.get(vaddr)
+    if group is None:
+        return None
+    return {
+        "vaddr": str(group.vaddr),
+        "length": group.length,
+        "type": utils.space_type_description(group.flags),
+        "profile": utils.space_profile_description(group.flags),
+        "used": group.used,
+        "used_percent": group.used_pct,
+    }
+
+
 class _Pixel(NamedTuple):
     """A pixel of a picture; the arguments of `Line.pixel()`."""
 
@@ -208,7 +223,7 @@ def _record(atlas: Atlas, spot: _Spot) -> Record:
         "bytes": spot.bytes,
         "device": _device(atlas, location.devid, location.paddr),
         "vaddr": None if location.vaddr is None else str(location.vaddr),
-        "group": _group(atlas, location.group),
+        "group": group_record(atlas, location.group),
         "extent": _extent(atlas, spot),
         "state": spot.state,
     }
@@ -219,21 +234,6 @@ def _device(atlas: Atlas, devid: int | None, paddr: int | None) -> Record | None
     if devid is None:
         return None
     return {"devid": devid, "path": atlas.device_paths.get(devid, ""), "paddr": str(paddr)}
-
-
-def _group(atlas: Atlas, vaddr: int | None) -> Record | None:
-    """Return a block group as plain data."""
-    group = None if vaddr is None else atlas.groups.get(vaddr)
-    if group is None:
-        return None
-    return {
-        "vaddr": str(group.vaddr),
-        "length": group.length,
-        "type": utils.space_type_description(group.flags),
-        "profile": utils.space_profile_description(group.flags),
-        "used": group.used,
-        "used_percent": group.used_pct,
-    }
 
 
 def _extent(atlas: Atlas, spot: _Spot) -> Record | None:

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btrfs.errors import BtrfsError
+from btrfs_atlas.explorer.colourings import EXTENTS_BELOW
 from btrfs_atlas.explorer.lines import PHYSICAL, TILE_ORDER
 from btrfs_atlas.explorer.questions import Matter, answer
 from btrfs_atlas.explorer.reading import FindError, Reader, size_text, text_of
@@ -196,13 +197,21 @@ def _view(
         if places[0].size:
             begin, end = int(places[0][0]), int(places[0][0] + places[1][0])
     # On the Hilbert curve, a range of so many pixels fills about a quarter of the side of a tile.
-    zoom = 0
+    zoom = _first_zoom_of_extents(line) if matter.first is not None else 0
     while zoom < line.max_zoom and (end - begin) << 2 * (TILE_ORDER + zoom) < _SEEN * (
         line.total_bytes
     ):
         zoom += 1
     row, column = line.at(curve, zoom, (begin + end) // 2)
     return zoom, row, column
+
+
+def _first_zoom_of_extents(line: Line) -> int:
+    """Return the first zoom at which a pixel is small enough for extents to be told apart."""
+    zoom = 0
+    while zoom < line.max_zoom and line.total_bytes > EXTENTS_BELOW << 2 * line.order(zoom):
+        zoom += 1
+    return zoom
 
 
 _SEEN = 64 * 64

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btrfs import stripes
-from heatmap import HeatmapError, curves, layers
+from heatmap import HeatmapError, curves, layers, unreadable
 
 if TYPE_CHECKING:
     from btrfs.ctree import BlockGroupItem, Chunk, FileSystem
@@ -293,16 +293,22 @@ def physical(fs: FileSystem, chunks: dict[int, Chunk]) -> Line:
 
 
 def virtual(fs: FileSystem, groups: dict[int, BlockGroupItem], chunks: dict[int, Chunk]) -> Line:
-    """Return the line of all block groups.
+    """Return the line of all block groups; of those that could not be read, their chunks.
 
     Raises:
         HeatmapError: There are none.
     """
+    lengths = {
+        vaddr: chunk.length
+        for vaddr, chunk in chunks.items()
+        if unreadable.is_block_group_lost(fs, vaddr)
+    }
+    lengths |= {vaddr: group.length for vaddr, group in groups.items()}
     parts = []
     start = 0
-    for vaddr, group in sorted(groups.items()):
-        parts.append(Part(start, group.length, vaddr))
-        start += group.length
+    for vaddr, length in sorted(lengths.items()):
+        parts.append(Part(start, length, vaddr))
+        start += length
     if not parts:
         raise HeatmapError("no block group could be read", hint="try btrfs-atlas check")
     return Line(VIRTUAL, parts, [], chunks, fs.sectorsize)

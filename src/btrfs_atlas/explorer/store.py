@@ -309,10 +309,11 @@ class Store:
             return None if self._is_closed else next(reversed(self._jobs.values()))
 
     def _do(self, fs: FileSystem, job: Job) -> None:
-        group = self._groups.get(job.group)
-        if group is None or job.group in self._failed:
+        if job.group in self._failed:
             return
         try:
+            if (group := self._groups.get(job.group)) is None:
+                raise BtrfsError(f"the block group at {job.group} could not be read")
             extents = self.extents(job.group, compressed=job.compressed)
             if extents is None:
                 extents = read_extents(

@@ -72,7 +72,7 @@ def look(fs: FileSystem) -> World:
         {
             physical.name: list(on_devices),
             virtual.name: [
-                (part.start, part.length, groups[part.vaddr], "") for part in virtual.parts
+                (part.start, part.length, groups.get(part.vaddr), "") for part in virtual.parts
             ],
         },
         _device_paths(fs, devices),
