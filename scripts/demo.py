@@ -1,6 +1,6 @@
 """Draw the sample filesystem that comes with the package: `python scripts/demo.py FOLDER`.
 
-It looks up a data and a metadata block group with the library, then runs the program as a user
+It looks up a data and a metadata block group with the library, then runs the programs as a user
 would.
 """
 
@@ -14,11 +14,11 @@ from pathlib import Path
 
 import btrfs
 
-PROGRAM = Path(sys.executable).with_name("btrfs-heatmap")
+HEATMAP, ATLAS = (Path(sys.executable).with_name(name) for name in ("btrfs-heatmap", "btrfs-atlas"))
 
 
 def main() -> None:
-    """Draw four pictures into the folder named on the command line, and print their paths."""
+    """Draw four pictures and a map into the folder named on the command line; print their paths."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     with resources.as_file(
@@ -26,8 +26,11 @@ def main() -> None:
     ) as sample:
         for name, options in pictures(sample):
             picture = folder / name
-            subprocess.run([PROGRAM, "-q", *options, "-o", picture, sample], check=True)
+            subprocess.run([HEATMAP, "-q", *options, "-o", picture, sample], check=True)
             print(picture)
+        atlas = folder / "atlas.html"
+        subprocess.run([ATLAS, "export-html", "-q", "-o", atlas, sample], check=True)
+        print(atlas)
 
 
 def pictures(sample: Path) -> Iterator[tuple[str, list[str]]]:

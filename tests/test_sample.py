@@ -16,11 +16,17 @@ SAMPLE = ROOT / "src" / "btrfs_atlas" / "data" / "sample.btrfs-image"
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The pictures that the demonstration says it has drawn."""
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """What the demonstration says it has drawn."""
     folder = tmp_path_factory.mktemp("demo")
     printed = support.run(sys.executable, ROOT / "scripts" / "demo.py", folder)
     return [Path(line) for line in printed.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def pictures(drawn: list[Path]) -> list[Path]:
+    """Its pictures; the map is the last thing."""
+    return drawn[:-1]
 
 
 def test_sample_has_a_history() -> None:
@@ -52,6 +58,11 @@ def test_demonstration_draws_four_pictures(pictures: list[Path]) -> None:
         with Image.open(path) as picture:
             assert picture.size == (1024, 1024)
             assert picture.getcolors(maxcolors=1 << 16) is not None
+
+
+def test_demonstration_writes_a_map(drawn: list[Path]) -> None:
+    assert drawn[-1].name == "atlas.html"
+    assert 1 << 20 < drawn[-1].stat().st_size < 3 << 20
 
 
 def test_metadata_shows_several_trees(pictures: list[Path]) -> None:

@@ -1,26 +1,20 @@
-"""From pixels to a file: the format by its suffix, replaced as a whole or not at all."""
+"""From pixels to a file: in the format that its suffix says."""
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from os import PathLike
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from heatmap.errors import HeatmapError
+from heatmap.output import STDOUT as STDOUT, check_place, replaced
 from heatmap.raster import Packed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-STDOUT = "-"
-"""The name that stands for standard output."""
 
 PNG = "PNG"
 
@@ -69,18 +63,9 @@ def check_output(name: str | PathLike[str]) -> None:
     """
     if os.fspath(name) == STDOUT:
         return
-    target = os.path.realpath(name)
-    if os.path.isdir(target):
-        written = target
-    else:
+    if not os.path.isdir(name):
         format_of(name)
-        folder = os.path.dirname(target)
-        if not os.path.isdir(folder):
-            error = errno.ENOTDIR if os.path.exists(folder) else errno.ENOENT
-            raise OSError(error, os.strerror(error), folder)
-        written = target if _is_special(target) else folder
-    if not os.access(written, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(name))
+    check_place(name)
 
 
 def image(packed: Packed, side: int) -> Image:
@@ -120,46 +105,14 @@ def write_image(made: Image, name: str | PathLike[str], format_: str | None = No
         _encode(made, sys.stdout.buffer, chosen)
         sys.stdout.buffer.flush()
         return
-    try:
-        with _replaced(os.path.realpath(name)) as file:
-            _encode(made, file, chosen)
-    except OSError as error:
-        # Nobody knows the name of the file beside.
-        error.filename = os.fspath(name)
-        raise
+    with replaced(name) as file:
+        _encode(made, file, chosen)
 
 
 def _encode(made: Image, file: IO[bytes], format_: str) -> None:
     # Told a format, Pillow imports all common ones first; left to the file's name, only that one.
     named = FORMATS.get(os.path.splitext(str(file.name))[1]) == format_
     made.save(file, None if named else format_, **_OPTIONS.get(format_, {}))
-
-
-@contextmanager
-def _replaced(target: str) -> Iterator[IO[bytes]]:
-    """Open a file beside the target, which takes the target's place when all went well."""
-    if _is_special(target):
-        with open(target, "wb") as file:
-            yield file
-        return
-    stem, suffix = os.path.splitext(os.path.basename(target))
-    name = f".{stem}.{os.urandom(4).hex()}{suffix}"
-    beside = os.path.join(os.path.dirname(target), name)
-    try:
-        with open(beside, "xb") as file:
-            if os.path.exists(target):
-                os.chmod(beside, stat.S_IMODE(os.stat(target).st_mode))
-            yield file
-        os.replace(beside, target)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(beside)
-        raise
-
-
-def _is_special(path: str) -> bool:
-    """Whether this is a device or a pipe, which is written to and not replaced."""
-    return os.path.exists(path) and not os.path.isfile(path)
 
 
 _OPTIONS: dict[str, dict[str, Any]] = {
