@@ -138,7 +138,7 @@ class Page {
     };
   }
 
-  /** Close one thing: what has the focus, or else what lies on top. Returns whether there was any. */
+  /** Close one thing: what has the focus, or what lies on top. Returns whether that was done. */
   #escape() {
     if (byId("keys").open) {
       return false;
@@ -456,7 +456,9 @@ function titled(name) {
 /** Fill a select; one that leaves no choice is not shown. */
 function fillSelect(id, choices) {
   const select = byId(id);
-  const options = choices.map(({ name, title }) => el("option", { value: name }, capitalised(title)));
+  const options = choices.map(({ name, title }) =>
+    el("option", { value: name }, capitalised(title)),
+  );
   select.replaceChildren(...options);
   select.closest("label").hidden = choices.length < 2;
 }

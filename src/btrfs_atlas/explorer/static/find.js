@@ -17,7 +17,6 @@ const STRIP_COLOUR = "#ffe000";
 
 /** The form at the top and the card with the results. */
 export class Find {
-  #form;
   #input;
   #card;
   #body;
@@ -32,7 +31,6 @@ export class Find {
    *     wants to see the map without it
    */
   constructor(form, card, handlers) {
-    this.#form = form;
     this.#input = form.querySelector("input");
     this.#card = card;
     this.#body = card.querySelector(".body");
@@ -45,10 +43,6 @@ export class Find {
 
   get isOpen() {
     return !this.#card.hidden;
-  }
-
-  get hasFocus() {
-    return document.activeElement === this.#input;
   }
 
   focus() {

@@ -326,7 +326,7 @@ function createMap(element) {
     minZoom: 0,
     maxZoom: 0,
     attributionControl: false,
-    // The keys work wherever the focus is: main keys are in keys.js.
+    // Keys work wherever the focus is, see keys.js.
     keyboard: false,
     zoomControl: false,
     fadeAnimation: false,

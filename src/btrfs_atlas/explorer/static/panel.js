@@ -1,6 +1,18 @@
 // The panel: all there is to know about a place that was clicked, or about the filesystem.
 
-import { age, bar, count, counted, deviceName, el, errorWords, fact, facts, percent, size } from "./text.js";
+import {
+  age,
+  bar,
+  count,
+  counted,
+  deviceName,
+  el,
+  errorWords,
+  fact,
+  facts,
+  percent,
+  size,
+} from "./text.js";
 import { groupWords, stateTitle } from "./words.js";
 
 /** Opens at the right, on a phone at the bottom. */
@@ -195,7 +207,7 @@ function contentBar({ name, bytes, count: number }, length) {
 
 function stripes(all) {
   const lines = all.map((stripe) =>
-    el("li", {}, el("span", {}, `Device ${deviceName(stripe)}`), el("span.quiet", {}, ` at ${stripe.paddr}`)),
+    el("li", {}, `Device ${deviceName(stripe)}`, el("span.quiet", {}, ` at ${stripe.paddr}`)),
   );
   return el("ul.stripes", {}, ...lines);
 }

@@ -59,9 +59,9 @@ const queue = new Queue();
 /**
  * Options beside those of Leaflet's GridLayer:
  *
- *     load({z, row, column}, signal)  promises {url, complete, release}: the picture's address, null
- *                                     if it is empty; whether it is all there is to show; what is to
- *                                     be called when it has been loaded (may be left out)
+ *     load({z, row, column}, signal)  promises {url, complete, release}: the picture's address,
+ *                                     null if it is empty; whether it is all there is to show;
+ *                                     what to call when it is loaded (may be left out)
  *
  * Fires `progress` whenever a picture was drawn or is needed.
  */

@@ -96,12 +96,9 @@ export function facts(...rows) {
 }
 
 /** A bar that is filled to a part, 0 to 1. What it says must stand beside it in words. */
-export function bar(part, colour = null) {
+export function bar(part) {
   const fill = el("span.fill");
   fill.style.width = `${100 * Math.min(Math.max(part, 0), 1)}%`;
-  if (colour !== null) {
-    fill.style.background = colour;
-  }
   return el("span.bar", { "aria-hidden": "true" }, fill);
 }
 

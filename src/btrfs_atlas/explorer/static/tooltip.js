@@ -48,10 +48,6 @@ export class Tooltip {
     this.#element.hidden = true;
   }
 
-  get isShown() {
-    return !this.#element.hidden;
-  }
-
   #stop() {
     clearTimeout(this.#timer);
     this.#abort.abort();
