@@ -33,8 +33,8 @@ from btrfs_atlas.explorer.printable import printable
 from heatmap import curves
 from heatmap.palette import UNREADABLE
 from tests import support
-from tests.heatmap.test_damaged import damaged
 from tests.lab.loopfs import make_sparse
+from tests.library.reading import damaged
 from tests.support import programs
 from tests.support.browser import chromium, require_browser, visit
 
@@ -212,11 +212,11 @@ def test_pictures_are_those_of_the_map(file: Path, atlas: Atlas) -> None:
         for zoom in range(min(3, line.max_zoom) + 1):
             for row, column in np.ndindex(1 << zoom, 1 << zoom):
                 place = zoom, row, column
-                borders = pixels(atlas.borders(space, "hilbert", *place))
+                borders = pixels(atlas.borders((space, "hilbert", *place)))
                 found = picture(contents, f"{space}/hilbert/borders", *place)
                 assert not borders.any() if found is None else np.array_equal(found, borders)
                 for colour in colours:
-                    drawn = atlas.tile(space, "hilbert", colour, *place)
+                    drawn = atlas.tile((space, "hilbert", *place), colour)
                     assert drawn.complete
                     found = picture(contents, f"{space}/hilbert/{colour}", *place)
                     assert found is not None

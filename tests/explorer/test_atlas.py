@@ -56,7 +56,7 @@ def finished_tile(
     """Return a tile once everything that lies there has been read."""
     deadline = time.monotonic() + 60
     while True:
-        tile = atlas.tile(space, curve, colour, zoom, row, column)
+        tile = atlas.tile((space, curve, zoom, row, column), colour)
         if tile.complete:
             return opened(tile.png)
         assert time.monotonic() < deadline
@@ -266,7 +266,7 @@ def test_borders_lie_between_devices(tmp_path: Path) -> None:
         support.filesystem(tmp_path, devices=3, size="1G", data="raid0", metadata="raid1") as fs,
         Atlas([str(fs.mountpoint)]) as atlas,
     ):
-        borders = opened(atlas.borders("physical", "hilbert", 0, 0, 0))
+        borders = opened(atlas.borders(("physical", "hilbert", 0, 0, 0)))
         line = atlas.lines["physical"]
         orange = (borders == (0xFF, 0x9E, 0x1B, 0xFF)).all(axis=2)
         device = np.array(
@@ -318,8 +318,9 @@ def test_what_is_lost_is_hatched(original: Path, tmp_path: Path, tree: str) -> N
 def test_what_is_not_there_is_refused(
     sample: Atlas, place: tuple[str, str, str, int, int, int]
 ) -> None:
+    space, curve, colour, zoom, row, column = place
     with pytest.raises(ValueError, match=r"unknown|out of range|no tile"):
-        sample.tile(*place)
+        sample.tile((space, curve, zoom, row, column), colour)
 
 
 def test_everybody_is_told_when_something_was_read() -> None:

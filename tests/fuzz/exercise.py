@@ -367,8 +367,9 @@ def _explorer(asked: Asked) -> None:
             zoom = choose.randint(0, atlas.lines[space].max_zoom)
             colour = choose.choice(list(colourings.NAMES))
             row, column = choose.randrange(1 << zoom), choose.randrange(1 << zoom)
-            atlas.tile(space, curve, colour, zoom, row, column)
-            atlas.borders(space, curve, zoom, row, column)
+            place = space, curve, zoom, row, column
+            atlas.tile(place, colour)
+            atlas.borders(place)
             assert atlas.legend(space, colour, zoom).entries
             pixel = choose.randrange(256 << zoom), choose.randrange(256 << zoom)
             json.dumps(details.at(atlas, space, curve, zoom, *pixel))
@@ -377,7 +378,7 @@ def _explorer(asked: Asked) -> None:
             with asked.tried():
                 found = find(atlas, question, space, curve)
                 json.dumps(found.record())
-                atlas.found((space, curve, zoom, row, column), *found.ranges)
+                atlas.found(place, *found.ranges)
 
 
 def _programs(asked: Asked) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
@@ -18,19 +19,22 @@ from btrfs.errors import BtrfsError
 from btrfs.key import key_objectid_str
 from btrfs.paths import Paths
 from btrfs.volumes import PROFILES
-from btrfs_atlas.explorer import tiles
+from btrfs_atlas.explorer import lines, tiles
 from btrfs_atlas.explorer.colourings import ByExtent, ByGroup, Colourings
 from btrfs_atlas.explorer.ground import Ground, Shown
 from btrfs_atlas.explorer.lines import Line
 from btrfs_atlas.explorer.printable import printable
 from btrfs_atlas.explorer.store import Extents, Job, Store, Trees, extents_key
-from btrfs_atlas.explorer.tiles import Square, Tile
+from btrfs_atlas.explorer.tiles import Place, Square, Tile
 from btrfs_atlas.explorer.world import World, changed_groups, last_generation, look
 from heatmap import layers, references
 from heatmap.intervals import Intervals
 from heatmap.palette import LegendEntry, Palette, legend_entries
 
 Addresses = NDArray[np.int64]
+
+TILE_SECONDS = 0.3
+"""How long a tile waits for what it needs, before it is drawn without that."""
 
 LOAD_SECONDS = 20.0
 """How long a block group may take to be read, before somebody who waits is told that it is not."""
@@ -62,6 +66,14 @@ class Changes(NamedTuple):
 
     generation: int
     groups: list[int]
+
+
+class _Places(NamedTuple):
+    """Where on a line ranges of virtual addresses lie."""
+
+    line: Line
+    vaddr: Addresses
+    places: tuple[Addresses, Addresses]
 
 
 class Atlas:
@@ -101,6 +113,7 @@ class Atlas:
         self._ground = Ground(self._store, memory, length)
         self._by_group: dict[tuple[int, str, str], Intervals] = {}
         self._names: dict[int, str] = {}
+        self._latest_places: _Places | None = None
 
     def __enter__(self) -> Atlas:
         return self
@@ -143,66 +156,68 @@ class Atlas:
 
     # Pictures.
 
-    def tile(self, space: str, curve: str, colour: str, zoom: int, row: int, column: int) -> Tile:
+    def tile(self, place: Place, colour: str, deadline: float | None = None) -> Tile:
         """Return a tile; it waits a moment for what has to be read, and is drawn without the rest.
+
+        Args:
+            place: which tile.
+            colour: name of a colouring.
+            deadline: until when to wait, as `time.monotonic()` tells it; TILE_SECONDS if not given.
 
         Raises:
             ValueError: There is no such tile, or colouring.
         """
         world = self._world
-        square = _square(world, space, curve, zoom, row, column)
+        square = _square(world, place)
         colouring = self._colourings.colouring(colour, square.bytes_per_pixel)
         if isinstance(colouring, ByExtent):
-            sheet = self._ground.sheet(square, Shown(colour, colouring))
+            if deadline is None:
+                deadline = time.monotonic() + TILE_SECONDS
+            sheet = self._ground.sheet(square, Shown(colour, colouring), deadline)
             extents = map(tiles.intervals, sheet.coverage)
             return Tile(tiles.draw(square, extents, colouring.palette()), sheet.complete)
-        shown = self._group_intervals(world, space, colour, colouring)
+        shown = self._group_intervals(world, square.line.name, colour, colouring)
         groups = (_between(shown, first, behind) for first, behind in square.ranges())
         return Tile(tiles.draw(square, groups, colouring.palette), complete=True)
 
-    def borders(self, space: str, curve: str, zoom: int, row: int, column: int) -> bytes:
+    def borders(self, place: Place) -> bytes:
         """Return the borders of devices and of large block groups on a tile, as PNG.
 
         Raises:
             ValueError: There is no such tile.
         """
-        return tiles.borders(_square(self._world, space, curve, zoom, row, column))
+        return tiles.borders(_square(self._world, place))
 
-    def found(
-        self,
-        square: tuple[str, str, int, int, int],
-        vaddr: Addresses,
-        length: Addresses,
-    ) -> bytes:
+    def found(self, place: Place, vaddr: Addresses, length: Addresses) -> bytes:
         """Return marks on ranges of virtual addresses that were found, as PNG.
 
         Args:
-            square: which tile: space, curve, zoom, row, column.
+            place: which tile.
             vaddr: where the ranges begin, ascending, in bytes.
             length: their lengths in bytes.
 
         Raises:
             ValueError: There is no such tile.
         """
-        place = _square(self._world, *square)
-        return tiles.marks(place, *place.line.places(vaddr, length), "found")
+        square = _square(self._world, place)
+        return tiles.marks(square, *self._places(square.line, vaddr, length), "found")
 
-    def changed(self, square: tuple[str, str, int, int, int], groups: Iterable[int]) -> bytes:
+    def changed(self, place: Place, groups: Iterable[int]) -> bytes:
         """Return marks on block groups, given by their virtual addresses, as PNG.
 
         Args:
-            square: which tile: space, curve, zoom, row, column.
+            place: which tile.
             groups: the block groups; those that are gone are left out.
 
         Raises:
             ValueError: There is no such tile.
         """
-        place = _square(self._world, *square)
+        square = _square(self._world, place)
         parts = sorted(
-            (part.start, part.length) for group in groups for part in place.line.parts_of(group)
+            (part.start, part.length) for group in groups for part in square.line.parts_of(group)
         )
         ranges = np.array(parts, dtype=np.int64).reshape(-1, 2)
-        return tiles.marks(place, ranges[:, 0], ranges[:, 1], "changed")
+        return tiles.marks(square, ranges[:, 0], ranges[:, 1], "changed")
 
     # Numbers.
 
@@ -215,7 +230,7 @@ class Atlas:
             ValueError: There is no such space, zoom or colouring.
         """
         world = self._world
-        square = _square(world, space, "hilbert", zoom, 0, 0)
+        square = _square(world, (space, "hilbert", zoom, 0, 0))
         colouring = self._colourings.colouring(colour, square.bytes_per_pixel)
         if isinstance(colouring, ByExtent):
             return self._legend_of_extents(world, square.line, Shown(colour, colouring))
@@ -231,6 +246,17 @@ class Atlas:
         )
         return Legend(colouring.note, colouring.is_scale, entries, 1.0)
 
+    def read_ahead(self, space: str, colour: str, zoom: int) -> None:
+        """Have read what the tiles of a zoom need, before anybody asks for them.
+
+        Raises:
+            ValueError: There is no such space, zoom or colouring.
+        """
+        square = _square(self._world, (space, "hilbert", zoom, 0, 0))
+        colouring = self._colourings.colouring(colour, square.bytes_per_pixel)
+        if isinstance(colouring, ByExtent):
+            self._ground.survey(square.line, Shown(colour, colouring))
+
     def extents(self, group: int) -> Extents | None:
         """Return the extents of a block group, read now if need be.
 
@@ -240,7 +266,7 @@ class Atlas:
             return None
         if (found := self._store.extents(group)) is None:
             job = Job(group, extents_key(group), lambda extents: extents)
-            self._store.want([job], LOAD_SECONDS)
+            self._store.want([job], time.monotonic() + LOAD_SECONDS)
             found = self._store.extents(group)
         return found
 
@@ -279,6 +305,15 @@ class Atlas:
         for listener in self._listeners:
             listener()
 
+    def _places(
+        self, line: Line, vaddr: Addresses, length: Addresses
+    ) -> tuple[Addresses, Addresses]:
+        """Return where on a line ranges lie; many tiles ask for the same ones."""
+        latest = self._latest_places
+        if latest is None or latest.line is not line or latest.vaddr is not vaddr:
+            latest = self._latest_places = _Places(line, vaddr, line.places(vaddr, length))
+        return latest.places
+
     def _group_intervals(
         self, world: World, space: str, colour: str, colouring: ByGroup
     ) -> Intervals:
@@ -311,11 +346,13 @@ class Atlas:
             if sums is None:
                 continue
             read += 1
-            copies = 1 if line.name == "virtual" else _copies(group)
+            copies = 1 if line.name == lines.VIRTUAL else _copies(group)
             sums = sums[: lengths.size]
             lengths[: sums.size] += sums * copies
         named = Palette(self._named(shown.name, palette), palette.colours, palette.hatched)
-        black = "free" if read == len(world.groups) else "free, or not read yet"
+        black = "free" if line.name == lines.VIRTUAL else "free, or not allocated"
+        if read < len(world.groups):
+            black += ", or not read yet"
         *entries, rest = legend_entries(named, lengths, lengths, line.total_bytes, black)
         if shown.name == "owner":
             entries.sort(key=attrgetter("length"), reverse=True)
@@ -336,7 +373,8 @@ class Atlas:
         )
 
 
-def _square(world: World, space: str, curve: str, zoom: int, row: int, column: int) -> Square:
+def _square(world: World, place: Place) -> Square:
+    space, curve, zoom, row, column = place
     if space not in world.lines:
         raise ValueError(f"unknown space {space!r} (there are {', '.join(world.lines)})")
     square = Square(world.lines[space], curve, zoom, row, column)

@@ -160,7 +160,10 @@ def _inserted(html: str, behind: str, text: str) -> str:
 
 # How the page names its parts.
 _STYLE_SHEET = re.compile(r' *<link rel="stylesheet" href="static/([\w./-]+)">\n')
-_MODULE = re.compile(r' *<script type="module" src="[\w./-]+"></script>\n')
+_MODULE = re.compile(
+    r' *(?:<link rel="modulepreload" href="[\w./-]+">'
+    r'|<script type="module" src="[\w./-]+"></script>)\n'
+)
 
 # Statements of modules; they begin a line.
 _IMPORT = re.compile(

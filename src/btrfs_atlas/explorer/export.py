@@ -177,7 +177,7 @@ class _Drawing:
         for space, line in self._atlas.lines.items():
             places: _Places = [[] for _ in _zooms(line)]
             for zoom, row, column in _squares(line):
-                png = self._atlas.borders(space, self._curve, zoom, row, column)
+                png = self._atlas.borders((space, self._curve, zoom, row, column))
                 places[zoom].append(self.pictures.add(png))
             self.places[f"{space}/{self._curve}/borders"] = places
 
@@ -219,7 +219,7 @@ class _Drawing:
         """Return a tile, once all that lies on it has been read."""
         read = -1.0
         since = time.monotonic()
-        while not (tile := self._atlas.tile(space, self._curve, colour, *square)).complete:
+        while not (tile := self._atlas.tile((space, self._curve, *square), colour)).complete:
             now_read = self._atlas.legend(space, colour, square[0]).read
             if now_read != read:
                 read, since = now_read, time.monotonic()

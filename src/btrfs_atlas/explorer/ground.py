@@ -31,9 +31,6 @@ from btrfs_atlas.explorer.tiles import Square
 
 Bytes = NDArray[np.float64]
 
-WAIT_SECONDS = 0.3
-"""How long a tile waits for what it needs, before it is drawn without that."""
-
 EXACT_EXTENTS = 50_000
 """Up to so many extents are drawn as they are."""
 
@@ -106,12 +103,12 @@ class Ground:
         """Return the bytes of a block group by the values of a colouring, if it was read."""
         return self._sums.get((group, colour))
 
-    def sheet(self, square: Square, shown: Shown) -> Sheet:
-        """Return what lies on a tile."""
+    def sheet(self, square: Square, shown: Shown, deadline: float) -> Sheet:
+        """Return what lies on a tile, as far as it is known at a deadline of `time.monotonic()`."""
         # The largest power of two that is not larger than a pixel.
         cell = 1 << max(0, int(square.bytes_per_pixel).bit_length() - 1)
         if cell >= self._coarse_cell:
-            return self._coarse_sheet(square, shown, cell)
+            return self._coarse_sheet(square, shown, cell, deadline)
         touched = [
             _Touched(part, max(0, first - part.start), min(part.length, behind - part.start))
             for first, behind in square.ranges()
@@ -121,7 +118,7 @@ class Ground:
         missing = [part for part in parts if not self._is_known(part, shown, cell)]
         if missing:
             jobs = [self._job(square.line, part, shown, cell) for part in missing]
-            self._store.want(jobs, WAIT_SECONDS)
+            self._store.want(jobs, deadline)
         exactly = cell < levels.FINEST_CELL or self._are_few(square.line, touched, shown)
         complete = True
         coverage = []
@@ -137,26 +134,26 @@ class Ground:
             coverage.append(found.moved(part.start))
         return Sheet(coverage, complete)
 
-    def survey(self, line: Line, shown: Shown, timeout: float = 0.0) -> bool:
+    def survey(self, line: Line, shown: Shown, deadline: float = 0.0) -> bool:
         """Have the whole of a line read, when nothing else is to be done.
 
         Args:
             line: the line.
             shown: for which colouring.
-            timeout: how long to wait for that, in seconds.
+            deadline: until when to wait for that, as `time.monotonic()` tells it.
 
         Returns:
             Whether there was anything left to read.
         """
         missing = [part for part in line.parts if not self._is_coarsely_known(part, shown)]
         jobs = [self._job(line, part, shown, self._coarse_cell) for part in missing]
-        self._store.want(jobs, timeout, urgent=False)
+        self._store.want(jobs, deadline, urgent=False)
         return bool(missing)
 
-    def _coarse_sheet(self, square: Square, shown: Shown, cell: int) -> Sheet:
+    def _coarse_sheet(self, square: Square, shown: Shown, cell: int, deadline: float) -> Sheet:
         """Return what lies on a tile, from levels of the whole line."""
         line, key = square.line, (square.line.name, shown.name)
-        missing = self.survey(line, shown, WAIT_SECONDS)
+        missing = self.survey(line, shown, deadline)
         with self._lock:
             whole = self._wholes.get(key)
             if whole is None or (

@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from functools import cache, partial
@@ -41,6 +42,7 @@ from starlette.routing import Route, Router
 
 from btrfs.errors import BtrfsError
 from btrfs_atlas.explorer import overview
+from btrfs_atlas.explorer.atlas import TILE_SECONDS
 from btrfs_atlas.explorer.colourings import NAMES
 from btrfs_atlas.explorer.guard import Guard, Hosts
 from btrfs_atlas.explorer.lanes import BusyError, Lane, LeftError, left
@@ -120,7 +122,7 @@ def application(atlas: Atlas, token: str, hosts: Hosts) -> ASGIApp:
 
 
 class _Place(NamedTuple):
-    """A tile or a pixel: the arguments of `Atlas.tile()`, but for the colouring."""
+    """A tile or a pixel."""
 
     space: str
     curve: str
@@ -150,7 +152,9 @@ class _Served:
         place = self._place(request, 1)
         colour = _one_of(NAMES, request.path_params["colour"])
         generation = self._atlas.generation
-        work = partial(self._atlas.tile, place.space, place.curve, colour, *place[2:])
+        # What waits for its turn longer than this is drawn of what there is then.
+        deadline = time.monotonic() + TILE_SECONDS
+        work = partial(self._atlas.tile, place, colour, deadline)
         tile = await self._drawing.run(work, request.receive)
         may_be_kept = tile.complete and self._still_shows(generation, request)
         return _png(tile.png, may_be_kept, {"x-complete": str(int(tile.complete))})
@@ -161,7 +165,7 @@ class _Served:
         kind = request.path_params["kind"]
         generation = self._atlas.generation
         if kind == "borders":
-            work = partial(self._atlas.borders, *place)
+            work = partial(self._atlas.borders, place)
         elif kind == "changed":
             groups = self._live.changed_groups(_natural(request, "g", generation))
             work = partial(self._atlas.changed, place, groups)

@@ -252,12 +252,11 @@ class Store:
         """Return why the extents of a block group cannot be read, if they cannot."""
         return self._failed.get(group)
 
-    def want(self, jobs: Iterable[Job], timeout: float = 0.0, *, urgent: bool = True) -> None:
-        """Have jobs done, and wait for that, but not longer than so many seconds.
+    def want(self, jobs: Iterable[Job], deadline: float = 0.0, *, urgent: bool = True) -> None:
+        """Have jobs done, and wait for that, but not beyond a deadline of `time.monotonic()`.
 
         Urgent jobs come before all that were wanted earlier, others behind.
         """
-        deadline = time.monotonic() + timeout
         with self._condition:
             keys = set()
             for job in jobs:

@@ -41,6 +41,10 @@ _SMALLEST_GROUP = 24
 """Block groups have borders if as many pixels wide, about."""
 
 
+Place = tuple[str, str, int, int, int]
+"""Which tile: space, curve, zoom, row and column; the last two count tiles."""
+
+
 class Tile(NamedTuple):
     """A tile of the map.
 
@@ -101,19 +105,26 @@ class Square(NamedTuple):
         inside = sum(behind - first for first, behind in found)
         return [hull] if hull[1] - hull[0] <= _WIDE_HULL * inside else found
 
-    def positions(self, before: int = 0) -> Positions:
-        """Return where on the curve each pixel lies, (rows, columns).
+    def positions(self) -> Positions:
+        """Return where on the curve each pixel lies, and each of the row and the column before.
 
-        Args:
-            before: begin so many rows and columns before the tile; outside of the picture, they
-                are those at its edge.
+        Before the picture's own first row and column, these are the same once more.
+
+        Returns:
+            Array (rows, columns), each one more than the tile has.
         """
+        found = np.empty((SIDE + 1, SIDE + 1), dtype=np.int64)
+        for piece in curves.pieces(self.curve, self.order, TILE_ORDER, self.row, self.column):
+            found[1:, 1:][piece.window] = piece.first + piece.positions
         rows, columns = (
-            np.maximum(0, np.arange(-before, SIDE) + (at << TILE_ORDER))
+            np.maximum(0, np.arange(-1, SIDE) + (at << TILE_ORDER))
             for at in (self.row, self.column)
         )
-        grid = np.meshgrid(rows, columns, indexing="ij")
-        return curves.positions_at(self.curve, self.order, *grid)
+        found[0] = curves.positions_at(self.curve, self.order, rows[:1].repeat(SIDE + 1), columns)
+        found[:, 0] = curves.positions_at(
+            self.curve, self.order, rows, columns[:1].repeat(SIDE + 1)
+        )
+        return found
 
 
 def draw(square: Square, batches: Iterable[Intervals], colours: Palette) -> bytes:
@@ -165,7 +176,7 @@ def marks(square: Square, start: Positions, length: Positions, kind: str) -> byt
 
 def borders(square: Square) -> bytes:
     """Return a transparent picture with the borders of devices and, if large, of block groups."""
-    positions = square.positions(before=1)
+    positions = square.positions()
     picture = np.zeros((SIDE, SIDE, 4), np.uint8)
     smallest = square.bytes_per_pixel * _SMALLEST_GROUP**2
     edges = [

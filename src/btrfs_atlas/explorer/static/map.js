@@ -23,6 +23,9 @@ const DOUBLE_CLICK_MS = 220;
  */
 const BEFORE_MIDDLE = 0.25;
 
+/** Around the whole map, in pixels of the screen. */
+const MARGIN = 8;
+
 const FLASH_MS = 2400;
 const FLIGHT_S = 0.9;
 
@@ -57,6 +60,7 @@ export class AtlasMap {
     this.#source = source;
     this.#handlers = handlers;
     this.#map = createMap(element);
+    this.#resized();
     this.#labels.addTo(this.#map);
     this.#listen(element);
   }
@@ -139,12 +143,12 @@ export class AtlasMap {
 
   /** Whether the map is looked at closer than as a whole. */
   get isClose() {
-    return Math.round(this.#map.getZoom()) > this.#wholeZoom();
+    return this.#map.getZoom() > this.#wholeZoom();
   }
 
   /** Move a place to the middle, at its zoom; null: show the whole map. At once. */
   goTo(place) {
-    if (place === null) {
+    if (place === null || isMiddleOfWhole(place, this.#wholeZoom())) {
       this.whole(false);
     } else {
       this.#map.setView(position(place, BEFORE_MIDDLE), place.z, { animate: false });
@@ -164,7 +168,8 @@ export class AtlasMap {
 
   /** Show the whole map. */
   whole(animate = !reducedMotion.matches) {
-    this.#map.setView(SQUARE.getCenter(), this.#wholeZoom(), { animate });
+    // Leaflet rounds, and then takes the smallest zoom that there is.
+    this.#map.setView(SQUARE.getCenter(), Math.floor(this.#wholeZoom()), { animate });
   }
 
   /** Move the window so far that a place is not under what covers its right and bottom edge. */
@@ -259,10 +264,21 @@ export class AtlasMap {
     this.#flash = null;
   }
 
-  /** The largest zoom that shows the whole map. */
+  /**
+   * The zoom at which the whole map fills the window. It is the smallest, and the only one at which
+   * pixels of the map are not as large as those of the screen, or a multiple of them.
+   */
   #wholeZoom() {
     const { x, y } = this.#map.getSize();
-    return Math.max(Math.floor(Math.log2(Math.min(x, y) / SIDE)), 0);
+    return Math.max(Math.log2((Math.min(x, y) - 2 * MARGIN) / SIDE), 0);
+  }
+
+  #resized() {
+    const wasWhole = this.#map.getZoom() === this.#map.getMinZoom();
+    this.#map.setMinZoom(this.#wholeZoom());
+    if (wasWhole) {
+      this.whole(false);
+    }
   }
 
   #tellProgress() {
@@ -273,6 +289,8 @@ export class AtlasMap {
   #listen(element) {
     this.#map.on("movestart zoomstart", () => this.#setMoving(true));
     this.#map.on("moveend", () => this.#moved());
+    this.#map.on("zoomend", () => this.#smoothen(element));
+    this.#map.on("resize", () => this.#resized());
     this.#map.on("click", ({ latlng }) => this.#click(latlng));
     this.#map.on("dblclick", () => clearTimeout(this.#clicked));
     element.addEventListener("pointermove", (event) => this.#point(event));
@@ -288,6 +306,11 @@ export class AtlasMap {
     } else {
       this.#map.panTo(nearestWithin(middle), { animate: !reducedMotion.matches });
     }
+  }
+
+  /** Only where pixels of the map and of the screen do not match, they are mixed. */
+  #smoothen(element) {
+    element.classList.toggle("smooth", !Number.isInteger(this.#map.getZoom()));
   }
 
   #setMoving(moving) {
@@ -344,6 +367,13 @@ function createMap(element) {
 
 function nearestWithin({ lat, lng }) {
   return [Math.min(Math.max(lat, -SIDE), 0), Math.min(Math.max(lng, 0), SIDE)];
+}
+
+/** Whether a place is what an address says of the whole map: one of the pixels in its middle. */
+function isMiddleOfWhole({ z, row, column }, wholeZoom) {
+  const half = SIDE * 2 ** (z - 1);
+  const isMiddle = (pixel) => pixel === half || pixel === half - 1;
+  return z === Math.round(wholeZoom) && isMiddle(row) && isMiddle(column);
 }
 
 /** A point of a pixel: its middle, or another part of the way from its beginning to its end. */

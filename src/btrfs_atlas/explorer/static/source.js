@@ -25,7 +25,7 @@ export class SourceError extends Error {
 export class LiveSource {
   can = { find: true, details: true, live: true, deep: true };
 
-  #generation = "0";
+  #generation = null;
 
   async filesystem() {
     const answer = await this.#ask("filesystem");
@@ -78,12 +78,17 @@ export class LiveSource {
    *     it is there again, before which any number of changes may have been missed
    */
   events(callback) {
-    new Events("events", (event) => {
+    new Events(() => this.#eventsPath(), (event) => {
       if (event.type === "changed") {
         this.#generation = event.generation;
       }
       callback(event);
     });
+  }
+
+  /** A server that has moved on since says so at once. */
+  #eventsPath() {
+    return this.#generation === null ? "events" : `events?g=${this.#generation}`;
   }
 
   async #ask(path, signal) {
@@ -161,7 +166,7 @@ class Events {
 
   #open() {
     this.#stream?.close();
-    const stream = new EventSource(this.path);
+    const stream = new EventSource(this.path());
     this.#stream = stream;
     stream.addEventListener("open", () => this.#opened());
     stream.addEventListener("error", () => this.#lost(stream));
