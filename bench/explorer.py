@@ -1,0 +1,293 @@
+"""`python -m bench.explorer`: how quick the explorer is, and what memory it takes, in one run.
+
+What a user waits for is measured from outside: the command is started, and chromium, which runs
+already, is sent to the URL. Single tiles are measured twice, in a process without a server
+(bench.explorer_probe) and as HTTP answers, which takes more. The filesystems are those of
+`python -m bench`, mounted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser
+
+from bench.__main__ import report
+from bench.explorer_probe import COLOUR, CURVE, Drawn, Tile
+from bench.filesystems import PREALLOC, USED, Recipe, ensure
+from bench.free_space import CACHE
+from bench.peers import OURS, require, run_alone
+from tests.lab.commands import CommandError
+from tests.lab.loopfs import PROGRAMS, is_root, mounted_images
+from tests.support.browser import CHROMIUM, chromium, served, visit
+
+TILES = 500
+AT_ONCE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table.
+
+    Attributes:
+        what: Was measured.
+        reached: In seconds, or in bytes.
+        limit: That is demanded; None if nothing is.
+        is_bytes: Whether it is bytes.
+    """
+
+    what: str
+    reached: float
+    limit: float | None = None
+    is_bytes: bool = False
+
+    @property
+    def is_met(self) -> bool:
+        """Whether it is as demanded."""
+        return self.limit is None or self.reached <= self.limit
+
+
+class Answer(NamedTuple):
+    """What the server said.
+
+    Attributes:
+        seconds: From the question to the last byte.
+        complete: Whether it is a tile of which nothing is missing.
+        body: The bytes.
+    """
+
+    seconds: float
+    complete: bool
+    body: bytes
+
+
+class Client:
+    """A connection to a server that stays open, as a browser's does."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._folder = parts.path.rstrip("/")
+        self._connection = http.client.HTTPConnection(parts.netloc)
+
+    def get(self, path: str) -> Answer:
+        """Ask for what is below the URL.
+
+        Raises:
+            RuntimeError: The server refused.
+        """
+        begin = time.perf_counter()
+        self._connection.request("GET", self._folder + path)
+        response = self._connection.getresponse()
+        body = response.read()
+        seconds = time.perf_counter() - begin
+        if response.status != http.client.OK:
+            raise RuntimeError(f"{path}: {response.status} {body.decode(errors='replace')}")
+        return Answer(seconds, response.getheader("X-Complete") == "1", body)
+
+    def filesystem(self) -> dict[str, Any]:
+        """Return what the server tells about the filesystem."""
+        told: dict[str, Any] = json.loads(self.get("/filesystem").body)
+        return told
+
+    def tile(self, tile: Tile, generation: str) -> Answer:
+        """Ask for a tile."""
+        space, zoom, row, column = tile
+        return self.get(f"/tile/{space}/{CURVE}/{COLOUR}/{zoom}/{row}/{column}.png?g={generation}")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def main() -> int:
+    """Measure, and print the figures as a Markdown table."""
+    options = parse()
+    if not is_root():
+        print("Error: needs root, to attach loop devices and to mount", file=sys.stderr)
+        return 1
+    try:
+        require(*PROGRAMS, CHROMIUM)
+        options.cache.mkdir(parents=True, exist_ok=True)
+        figures = [
+            *on_filesystem(USED, options.cache, options.rounds),
+            *on_filesystem(PREALLOC, options.cache, options.rounds),
+        ]
+    except CommandError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    report("")
+    print("\n".join(table(figures)))
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.explorer", description=__doc__)
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="how often the page is opened (%(default)s)"
+    )
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder for images (%(default)s)")
+    return parser.parse_args()
+
+
+def on_filesystem(recipe: Recipe, cache: Path, rounds: int) -> Iterator[Figure]:
+    """Mount one of the filesystems, and measure on it."""
+    image = ensure(recipe, cache, report)
+    with (
+        tempfile.TemporaryDirectory(dir=cache) as folder,
+        mounted_images([image], Path(folder) / "mounted", "ro") as mounted,
+    ):
+        measure = first_page if recipe is USED else with_all_loaded
+        yield from measure(mounted.mountpoint, rounds)
+
+
+def first_page(target: Path, rounds: int) -> Iterator[Figure]:
+    """Measure how long it takes from the command to a page that can be used."""
+    with chromium() as browser:
+        opened = []
+        for number in range(rounds + 1):
+            report(f"first page: round {number} of {rounds}")
+            opened.append(open_page(browser, target))
+    # One round more at first warms caches.
+    url, html, page = (statistics.median(column) for column in zip(*opened[1:], strict=True))
+    words = "from the command, 300,000 extents, until"
+    yield Figure(f"{words} the URL is printed", url)
+    yield Figure(f"{words} the first HTML is there", html)
+    yield Figure(f"{words} the page is usable, all its tiles complete", page, limit=1)
+
+
+def open_page(browser: Browser, target: Path) -> tuple[float, float, float]:
+    """Return seconds from starting the command to the URL, to HTML, and to the complete page."""
+    with visit(browser) as visited:
+        begin = time.perf_counter()
+        with served(target) as server:
+            url = time.perf_counter() - begin
+            visited.page.goto(server.url, wait_until="commit")
+            html = time.perf_counter() - begin
+            visited.wait_for_tiles()
+            complete = time.perf_counter() - begin
+            if visited.problems:
+                raise CommandError("\n".join(visited.problems))
+    return url, html, complete
+
+
+def with_all_loaded(target: Path, rounds: int) -> Iterator[Figure]:
+    """Measure tiles and memory with 3,000,000 extents."""
+    del rounds  # There are many tiles.
+    report("tiles in process")
+    argv = [OURS.executable, "-m", "bench.explorer_probe", str(target), str(TILES)]
+    drawn = Drawn(**json.loads(run_alone(argv, None)))
+    tiles: list[Tile] = [(space, z, row, column) for space, z, row, column in drawn.tiles]
+    yield from percentiles("a tile, in process", drawn.seconds)
+    yield slowest_zoom(tiles, drawn.seconds)
+    with served(target) as server:
+        client = Client(server.url)
+        told = client.filesystem()
+        chosen = deepest(told, tiles)
+        report(f"{AT_ONCE} tiles at once, cold")
+        cold = at_once(server.url, chosen, told["generation"])
+        report("tiles by HTTP")
+        load(client, told, tiles)
+        seconds = [client.tile(tile, told["generation"]).seconds for tile in tiles]
+        yield from percentiles("a tile, by HTTP", seconds)
+        yield Figure(f"{AT_ONCE} tiles at once by HTTP, nothing loaded yet", cold, limit=1.5)
+        report(f"{AT_ONCE} tiles at once, warm")
+        warm = at_once(server.url, chosen, told["generation"])
+        yield Figure(f"{AT_ONCE} tiles at once by HTTP, all loaded", warm, limit=1.5)
+        client.close()
+    yield Figure(
+        f"memory per extent, of {drawn.extents:,}: growth of the process",
+        drawn.resident / drawn.extents,
+        limit=64,
+        is_bytes=True,
+    )
+    yield Figure(
+        "memory per extent: columns", drawn.columns / drawn.extents, limit=64, is_bytes=True
+    )
+
+
+def percentiles(what: str, seconds: list[float]) -> Iterator[Figure]:
+    """Yield what is demanded of single tiles."""
+    yield Figure(f"{what}: median of {len(seconds)}", statistics.median(seconds), limit=0.015)
+    yield Figure(f"{what}: 99th percentile", statistics.quantiles(seconds, n=100)[98], limit=0.06)
+
+
+def slowest_zoom(tiles: list[Tile], seconds: list[float]) -> Figure:
+    """Return the median of the zoom whose tiles take longest."""
+    of_zoom: dict[tuple[str, int], list[float]] = {}
+    for (space, zoom, _, _), taken in zip(tiles, seconds, strict=True):
+        of_zoom.setdefault((space, zoom), []).append(taken)
+    medians = {place: statistics.median(all_of_it) for place, all_of_it in of_zoom.items()}
+    slowest = max(medians, key=medians.__getitem__)
+    what = f"a tile, in process: median of the slowest zoom ({slowest[0]}, {slowest[1]})"
+    return Figure(what, medians[slowest])
+
+
+def deepest(told: dict[str, Any], tiles: Iterable[Tile]) -> list[Tile]:
+    """Return different tiles of the deepest zoom, where every extent is drawn."""
+    found = dict.fromkeys(tile for tile in tiles if tile[1] == told["spaces"][tile[0]]["max_zoom"])
+    if len(found) < AT_ONCE:
+        raise RuntimeError(f"only {len(found)} tiles of the deepest zoom")
+    return list(found)[:AT_ONCE]
+
+
+def load(client: Client, told: dict[str, Any], tiles: Iterable[Tile]) -> None:
+    """Ask for tiles until all of them are complete."""
+    waiting = set(tiles)
+    while waiting:
+        waiting = {tile for tile in waiting if not client.tile(tile, told["generation"]).complete}
+        time.sleep(0.1)
+
+
+def at_once(url: str, tiles: list[Tile], generation: str) -> float:
+    """Ask for tiles on as many connections; return the seconds until the last is there."""
+    clients = [Client(url) for _ in tiles]
+    with ThreadPoolExecutor(len(tiles)) as pool:
+        begin = time.perf_counter()
+        list(pool.map(lambda client, tile: client.tile(tile, generation), clients, tiles))
+        seconds = time.perf_counter() - begin
+    for client in clients:
+        client.close()
+    return seconds
+
+
+def table(figures: Iterable[Figure]) -> Iterator[str]:
+    """Yield the lines of a Markdown table of figures."""
+    yield "| what | demanded | reached |"
+    yield "|---|---|---|"
+    for figure in figures:
+        demanded = "" if figure.limit is None else f"at most {demand(figure)}"
+        missed = "" if figure.is_met else " (missed)"
+        yield f"| {figure.what} | {demanded} | {amount(figure)}{missed} |"
+
+
+def demand(figure: Figure) -> str:
+    """Return a limit in words, which is a round number."""
+    assert figure.limit is not None
+    if figure.is_bytes:
+        return f"{figure.limit:g} bytes"
+    return f"{figure.limit:g} s" if figure.limit >= 0.1 else f"{1000 * figure.limit:g} ms"
+
+
+def amount(figure: Figure) -> str:
+    """Return what was reached in words."""
+    if figure.is_bytes:
+        return f"{figure.reached:.1f} bytes"
+    seconds = figure.reached
+    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{1000 * seconds:.1f} ms"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
