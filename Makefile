@@ -1,4 +1,4 @@
-# make demo    draw pictures of the filesystem that comes with the package, into demo/
+# make demo    draw pictures and a map of the filesystem that comes with the package, into demo/
 # make test    install what the tests need; lint, type check and test
 # make lint    ruff and mypy alone
 # make bench   build two large filesystems and measure on them (root, some minutes, 5 GB of disk)

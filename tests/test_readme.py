@@ -6,8 +6,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,15 +67,31 @@ def raid1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[support.LoopFile
 def test_commands_of_a_new_user(clone: Path, raid1: support.LoopFilesystem) -> None:
     """From a clone to the first picture, by the commands and nothing else."""
     steps = [words for words in commands() if ".venv" in " ".join(words)]
-    assert len(steps) == 4
+    assert len(steps) == 6
     places = {"/": os.fspath(raid1.mountpoint)}
     for words in steps:
-        argv = [places.get(word, word) for word in words if word != "sudo"]
+        argv = [places.get(word, word) for word in words if word not in ("sudo", "--open")]
+        if "serve" in words:
+            assert b"<title>btrfs-atlas</title>" in first_page(argv, clone)
+            continue
         done = subprocess.run(argv, cwd=clone, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (words, done.stderr)
         if "--show" in words:
             assert "\N{UPPER HALF BLOCK}" in done.stdout
     assert not list(clone.glob("*.png"))
+
+
+def first_page(argv: list[str], folder: Path) -> bytes:
+    """Return what a server shows first, and end it as a user would."""
+    with subprocess.Popen(argv, cwd=folder, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            with urllib.request.urlopen(server.stdout.readline().strip()) as answer:
+                page: bytes = answer.read()
+        finally:
+            server.send_signal(signal.SIGINT)
+        assert server.wait() == 130
+    return page
 
 
 def run(command: str, folder: Path) -> str:
@@ -122,5 +140,5 @@ def test_commands(tmp_path: Path, raid1: support.LoopFilesystem) -> None:
 
 def test_pictures_are_there() -> None:
     names = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text())
-    assert len(names) == 3
+    assert len(names) == 5
     assert all((ROOT / name).is_file() for name in names)
