@@ -195,6 +195,28 @@ def test_what_does_not_fit_into_memory_is_not_read() -> None:
             assert whole(atlas, space, "hilbert", "age", 1).any()
 
 
+def test_a_tile_for_which_memory_is_too_small_is_complete(
+    scattered: Atlas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a page would ask for it again and again."""
+    finished_tile(scattered, "virtual", "hilbert", "age", 0, 0, 0)
+    monkeypatch.setattr(scattered._store.memory, "limit", 1000)
+    scattered._store.memory.drop_if(lambda _: True)
+    tile = scattered.tile(("virtual", "hilbert", 0, 0, 0), "age")
+    assert tile.complete
+    assert opened(tile.png).any()
+
+
+def test_what_is_empty_is_not_called_unread(tmp_path: Path) -> None:
+    unread = np.array([0x4A, 0x4E, 0x57], np.uint8)
+    with support.filesystem(tmp_path, size="128G", data="single", metadata="dup") as fs:
+        fs.sync()
+        with Atlas([str(fs.mountpoint)]) as atlas:
+            assert any(not group.used for group in atlas.groups.values())
+            for space in SPACES:
+                assert not (whole(atlas, space, "hilbert", "age", 0) == unread).all(axis=2).any()
+
+
 def test_several_ask_at_once(live: Atlas) -> None:
     places = [
         (space, colour, row, column)

@@ -42,6 +42,12 @@ _FINEST_COARSE_CELL = 1 << 20
 _BYTES_PER_CELL = 36
 """About what a cell takes in a level."""
 
+_FILLED_AT_MOST = 0.75
+"""A tile that would take more of the memory than this is drawn with less detail."""
+
+_SURVEY_SECONDS = 1.0
+"""What is still to be read of a whole line is not looked for more often."""
+
 _REMAKE_SECONDS = 1.0
 """While block groups are read one after the other, levels of a line are not made more often."""
 
@@ -86,6 +92,8 @@ class Ground:
             self._coarse_cell *= 2
         self._coarse: dict[tuple[int, int | None, str], Coverage] = {}
         self._sums: dict[tuple[int, str], Bytes] = {}
+        self._sizes: dict[tuple[int, int | None, str], int] = {}
+        self._surveyed: dict[tuple[str, str], float] = {}
         self._wholes: dict[tuple[str, str], _Whole] = {}
         self._lock = threading.Lock()
         self._version = 0  # grows with each change of the coarsest levels
@@ -98,6 +106,7 @@ class Ground:
             self._wholes.clear()
             self._coarse = {key: one for key, one in self._coarse.items() if key[0] not in gone}
             self._sums = {key: one for key, one in self._sums.items() if key[0] not in gone}
+            self._sizes = {key: one for key, one in self._sizes.items() if key[0] not in gone}
 
     def sums(self, group: int, colour: str) -> Bytes | None:
         """Return the bytes of a block group by the values of a colouring, if it was read."""
@@ -116,7 +125,8 @@ class Ground:
         ]
         parts = dict.fromkeys(part for part, _, _ in touched)
         missing = [part for part in parts if not self._is_known(part, shown, cell)]
-        if missing:
+        fits = self._fits(parts, shown)
+        if missing and fits:
             jobs = [self._job(square.line, part, shown, cell) for part in missing]
             self._store.want(jobs, deadline)
         exactly = cell < levels.FINEST_CELL or self._are_few(square.line, touched, shown)
@@ -129,8 +139,8 @@ class Ground:
             elif (extents := self._extents(part, shown)) is not None:
                 found = _covered(square.line, part, (first, behind), extents, shown)
             else:
-                found = self._unknown(part)
-                complete &= self._store.failure(part.vaddr) is not None
+                found = self._at_hand(part, shown)
+                complete &= not fits or self._store.failure(part.vaddr) is not None
             coverage.append(found.moved(part.start))
         return Sheet(coverage, complete)
 
@@ -146,21 +156,27 @@ class Ground:
             Whether there was anything left to read.
         """
         missing = [part for part in line.parts if not self._is_coarsely_known(part, shown)]
-        jobs = [self._job(line, part, shown, self._coarse_cell) for part in missing]
-        self._store.want(jobs, deadline, urgent=False)
+        now, key = time.monotonic(), (line.name, shown.name)
+        # There can be many thousands of them, and as many tiles that ask.
+        if missing and now - self._surveyed.get(key, 0.0) > _SURVEY_SECONDS:
+            self._surveyed[key] = now
+            jobs = [self._job(line, part, shown, self._coarse_cell) for part in missing]
+            self._store.want(jobs, deadline, urgent=False)
         return bool(missing)
 
     def _coarse_sheet(self, square: Square, shown: Shown, cell: int, deadline: float) -> Sheet:
         """Return what lies on a tile, from levels of the whole line."""
         line, key = square.line, (square.line.name, shown.name)
-        missing = self.survey(line, shown, deadline)
-        with self._lock:
-            whole = self._wholes.get(key)
-            if whole is None or (
-                whole.version != self._version
-                and not (missing and time.monotonic() - whole.made < _REMAKE_SECONDS)
-            ):
-                whole = self._wholes[key] = self._whole(line, shown)
+        whole = self._wholes.get(key)
+        if whole is None or not whole.complete or whole.version != self._version:
+            missing = self.survey(line, shown, deadline)
+            with self._lock:
+                whole = self._wholes.get(key)
+                if whole is None or (
+                    whole.version != self._version
+                    and not (missing and time.monotonic() - whole.made < _REMAKE_SECONDS)
+                ):
+                    whole = self._wholes[key] = self._whole(line, shown)
         level = whole.pyramid.at(cell) or whole.coverage
         return Sheet([level.between(*bounds) for bounds in square.ranges()], whole.complete)
 
@@ -168,8 +184,7 @@ class Ground:
         """Make the levels of a whole line, of what is known now."""
         complete = all(self._is_coarsely_known(part, shown) for part in line.parts)
         coverage = levels.joined(
-            (self._coarse.get(_key(part, shown)) or self._unknown(part)).moved(part.start)
-            for part in line.parts
+            self._at_hand(part, shown).moved(part.start) for part in line.parts
         )
         pyramid = Pyramid(coverage, self._coarse_cell)
         return _Whole(coverage, pyramid, complete, self._version, time.monotonic())
@@ -205,8 +220,16 @@ class Ground:
                 return False
         return True
 
-    def _unknown(self, part: Part) -> Coverage:
+    def _fits(self, parts: Iterable[Part], shown: Shown) -> bool:
+        """Return whether what is needed for parts fits into memory all at once, as far as known."""
+        needed = sum(self._sizes.get(_key(part, shown), 0) for part in parts)
+        return needed <= self._store.memory.limit * _FILLED_AT_MOST
+
+    def _at_hand(self, part: Part, shown: Shown) -> Coverage:
         """Return what is shown of a part whose extents are not in memory."""
+        coarse = self._coarse.get(_key(part, shown))
+        if coarse is not None:
+            return coarse
         failure = self._store.failure(part.vaddr)
         is_unreadable = failure is not None and not isinstance(failure, TooManyExtentsError)
         return levels.whole(part.length, UNREADABLE_VALUE if is_unreadable else UNREAD)
@@ -220,9 +243,10 @@ class Ground:
                 return extents
             coverage = _covered(line, part, (0, part.length), extents, shown)
             pyramid = Pyramid(coverage)
+            coarse = pyramid.at(self._coarse_cell)
             with self._lock:
-                coarse = pyramid.at(self._coarse_cell) or coverage
-                self._coarse[_key(part, shown)] = coarse
+                self._coarse[_key(part, shown)] = coverage if coarse is None else coarse
+                self._sizes[_key(part, shown)] = extents.nbytes + pyramid.nbytes
                 self._version += 1
             return pyramid
 
@@ -231,11 +255,9 @@ class Ground:
         return Job(part.vaddr, key, make, shown.colouring.compressed)
 
     def _add_sums(self, group: int, extents: Extents, shown: Shown) -> None:
-        key = group, shown.name
-        if key not in self._sums:
-            value = shown.colouring.values(extents)
-            sums: Bytes = np.bincount(value, weights=extents.length).astype(np.float64)
-            self._sums[key] = sums
+        value = shown.colouring.values(extents)
+        sums: Bytes = np.bincount(value, weights=extents.length).astype(np.float64)
+        self._sums[group, shown.name] = sums
 
 
 class _Touched(NamedTuple):

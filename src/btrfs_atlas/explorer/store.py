@@ -231,6 +231,7 @@ class Store:
         self._failed: dict[int, BtrfsError | OSError] = {}
         self._condition = threading.Condition()
         self._is_closed = False
+        self._changes = 0
         self._thread = threading.Thread(target=self._run, name="extents", daemon=True)
         self._thread.start()
 
@@ -239,6 +240,7 @@ class Store:
         gone = frozenset(changed)
         with self._condition:
             self._groups = dict(groups)
+            self._changes += 1
             for vaddr in gone:
                 self._failed.pop(vaddr, None)
             self.memory.drop_if(lambda key: key[0] in gone)
@@ -287,9 +289,9 @@ class Store:
         try:
             while (job := self._next()) is not None:
                 fs = fs or self._open()
-                self._do(fs, job)
+                is_done = self._do(fs, job)
                 with self._condition:
-                    if self._jobs.get(job.key) is job:
+                    if is_done and self._jobs.get(job.key) is job:
                         del self._jobs[job.key]
                     self._condition.notify_all()
                     is_last = not self._jobs
@@ -307,9 +309,11 @@ class Store:
                 self._condition.wait()
             return None if self._is_closed else next(reversed(self._jobs.values()))
 
-    def _do(self, fs: FileSystem, job: Job) -> None:
+    def _do(self, fs: FileSystem, job: Job) -> bool:
+        """Do a job; return whether it is done, and not to be done again."""
         if job.group in self._failed:
-            return
+            return True
+        changes = self._changes
         try:
             if (group := self._groups.get(job.group)) is None:
                 raise BtrfsError(f"the block group at {job.group} could not be read")
@@ -318,10 +322,17 @@ class Store:
                 extents = read_extents(
                     fs, group, self._trees, self.memory.limit // 2, compressed=job.compressed
                 )
-                self.memory.put(extents_key(job.group), extents)
-            self.memory.put(job.key, job.make(extents))
+            made = job.make(extents)
         except (BtrfsError, OSError) as error:
             self._failed[job.group] = error
+            return True
+        with self._condition:
+            # What changed meanwhile may have been read before.
+            if changes != self._changes:
+                return False
+            self.memory.put(extents_key(job.group), extents)
+            self.memory.put(job.key, made)
+        return True
 
 
 def _extents(
