@@ -13,17 +13,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote, urlsplit
 
 import pytest
+from httpx import ASGITransport, AsyncClient
 from PIL import Image
 
 from btrfs_atlas.explorer import guard, server
-from btrfs_atlas.explorer.atlas import Changes
+from btrfs_atlas.explorer.atlas import Atlas, Changes
 from btrfs_atlas.explorer.lanes import BusyError, Lane, LeftError
-from btrfs_atlas.explorer.live import MAX_LISTENERS, Live
+from btrfs_atlas.explorer.live import MAX_LISTENERS, Listener, Live
 from btrfs_atlas.explorer.printable import printable
+from btrfs_atlas.explorer.tiles import Tile
 from tests import support
 from tests.support.browser import Server, served
 from tests.support.programs import SAMPLE
@@ -258,6 +260,16 @@ def test_head_is_get_without_the_body(sample: Server, path: str) -> None:
         assert_safe(answer)
 
 
+def test_pages_are_told_of_all_changes_that_they_missed() -> None:
+    async def told() -> bytes:
+        listener = Listener()
+        listener.put_changed(8, {10})
+        listener.put_changed(9, {20, 10})
+        return await listener.next()
+
+    assert b'{"generation": "9", "groups": ["10", "20"]}' in asyncio.run(told())
+
+
 def test_head_of_the_events_ends(sample: Server) -> None:
     answer = ask(sample, "events", method="HEAD")
     assert answer.status == 200
@@ -484,6 +496,27 @@ def test_what_may_be_kept(sample: Server) -> None:
     answer = ask(sample, f"{TILE}?g={generation}")
     assert answer.headers["cache-control"].startswith("private, max-age=")
     assert answer.headers["x-complete"] == "1"
+
+
+def test_an_incomplete_tile_is_not_kept() -> None:
+    """It would be shown for a day otherwise."""
+    line = SimpleNamespace(max_zoom=0)
+    atlas = SimpleNamespace(
+        lines={"physical": line},
+        generation=7,
+        fs=SimpleNamespace(mounted=False),
+        on_loaded=lambda _: None,
+        tile=lambda *_: Tile(b"", complete=False),
+    )
+    app = server.application(cast("Atlas", atlas), "token", guard.Hosts("127.0.0.1", 80))
+
+    async def headers() -> dict[str, str]:
+        async with AsyncClient(transport=ASGITransport(app), base_url="http://127.0.0.1") as client:
+            answer = await client.get("/token/tile/physical/hilbert/type/0/0/0.png?g=7")
+            return dict(answer.headers)
+
+    told = asyncio.run(headers())
+    assert (told["x-complete"], told["cache-control"]) == ("0", "no-store")
 
 
 def test_places_agree(sample: Server) -> None:

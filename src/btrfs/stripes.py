@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Offsets = NDArray[np.int64]
 
-__all__ = ["Held", "chunk_offset", "chunk_range", "held"]
+__all__ = ["Held", "chunk_offset", "chunk_range", "held", "parity_length"]
 
 
 class Held(NamedTuple):
@@ -74,6 +74,16 @@ def chunk_offset(chunk: Chunk, stripe: int, offset: int) -> int | None:
         (stripe - row) % chunk.num_stripes if profile.nparity else stripe // profile.sub_stripes
     )
     return (row * columns + column) * STRIPE_LEN + within if column < columns else None
+
+
+def parity_length(chunk: Chunk, start: Offsets, length: Offsets) -> int:
+    """Return the bytes of parity, on all stripes together, of ranges of a chunk; see `held()`."""
+    profile = profile_of(chunk.type)
+    row_length = _columns(profile, chunk.num_stripes) * STRIPE_LEN
+    first, last = start // row_length, (start + length - 1) // row_length
+    # A range may begin in the row in which the one before ends.
+    rows = int((last - first + 1).sum() - (first[1:] == last[:-1]).sum())
+    return rows * profile.nparity * STRIPE_LEN
 
 
 def chunk_range(chunk: Chunk, first: int, behind: int) -> tuple[int, int]:

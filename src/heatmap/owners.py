@@ -60,6 +60,12 @@ def extent_values(fs: FileSystem, batch: ItemBatch) -> Values:
     return value
 
 
+def tree_name(tree: int) -> str | None:
+    """Return what a legend calls a tree; None if it is a subvolume, or has no name of its own."""
+    value = int(_owner_values(np.array([tree], np.uint64))[0])
+    return None if value in (_SUBVOLUMES, _OTHER) else EXTENTS.names[value]
+
+
 def _owners(fs: FileSystem, blocks: ItemBatch) -> Values:
     """Return the owners of tree blocks."""
     refs_at = np.where(

@@ -21,7 +21,7 @@ import heatmap
 from btrfs import constants
 from btrfs.ctree import FileSystem
 from btrfs_atlas.explorer import colourings, ground
-from btrfs_atlas.explorer.atlas import Atlas
+from btrfs_atlas.explorer.atlas import Atlas, Legend
 from heatmap import curves, layers, references
 from tests import support
 from tests.lab.populate import fragment_free_space
@@ -60,6 +60,15 @@ def finished_tile(
         if tile.complete:
             return opened(tile.png)
         assert time.monotonic() < deadline
+
+
+def finished_legend(atlas: Atlas, space: str, colour: str) -> Legend:
+    """Return the legend of the first zoom once everything has been read."""
+    deadline = time.monotonic() + 60
+    while (legend := atlas.legend(space, colour, 0)).read < 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return legend
 
 
 def whole(atlas: Atlas, space: str, curve: str, colour: str, zoom: int) -> NDArray[np.uint8]:
@@ -143,6 +152,7 @@ def test_parity_is_shown(tmp_path: Path) -> None:
             seen = whole(atlas, "physical", "hilbert", "owner", line.max_zoom)
     parity = np.array([0x8C, 0x7A, 0x5B], np.uint8)
     rows = -(-(8 << 20) // (128 << 10))
+    assert entries["parity"] == pytest.approx(rows * 65536, abs=2 * 65536)
     pixels = (seen == parity).all(axis=2).sum()
     assert pixels * line.total_bytes / seen[..., 0].size == pytest.approx(rows * 65536, rel=0.1)
     assert entries["data"] >= 8 << 20
@@ -153,7 +163,8 @@ def test_owners_and_their_names(live: Atlas) -> None:
     entries = {entry.name: entry.length for entry in live.legend("virtual", "owner", 0).entries}
     (volume,) = (name for name in entries if name.startswith("/volume ("))
     assert entries[volume] > 0
-    assert list(entries.values())[:-1] == sorted(list(entries.values())[:-1], reverse=True)
+    names = [name for name in entries if name not in ("free", "not allocated")]
+    assert names == sorted(names, key=lambda name: -entries[name])
     assert entries["several subvolumes"] > 0
     by_tree: dict[int, int] = {}
     for vaddr in live.groups:
@@ -163,7 +174,7 @@ def test_owners_and_their_names(live: Atlas) -> None:
             tree = live.trees.numbers[owner]
             by_tree[tree] = by_tree.get(tree, 0) + length
     assert by_tree[references.SEVERAL] == entries["several subvolumes"]
-    assert by_tree[constants.CSUM_TREE_OBJECTID] == entries["csum tree"]
+    assert by_tree[constants.CSUM_TREE_OBJECTID] == entries["checksum tree"]
 
 
 def test_extents_are_those_of_the_filesystem(sample: Atlas) -> None:
@@ -255,6 +266,47 @@ def test_a_change_is_seen(tmp_path: Path) -> None:
             assert marks[..., 3].any()
 
 
+def test_levels_of_a_large_line_follow_changes(tmp_path: Path) -> None:
+    """What is remembered of whole lines is not what was there before."""
+    with support.filesystem(tmp_path, size="200G", data="single", metadata="dup") as fs:
+        for name in ("one", "two"):
+            with (fs.mountpoint / name).open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, 3 << 30)
+        fs.sync()
+        with Atlas([str(fs.mountpoint)]) as atlas:
+            before = whole(atlas, "physical", "hilbert", "sharing", 0)
+            (fs.mountpoint / "two").unlink()
+            fs.sync()
+            assert atlas.refresh() is not None
+            after = whole(atlas, "physical", "hilbert", "sharing", 0)
+            legend = finished_legend(atlas, "physical", "sharing")
+            with Atlas([str(fs.mountpoint)]) as fresh:
+                assert (whole(fresh, "physical", "hilbert", "sharing", 0) == after).all()
+                anew = finished_legend(fresh, "physical", "sharing")
+    assert (before != after).any()
+    assert legend.entries == anew.entries
+
+
+def test_ages_reach_up_to_now(tmp_path: Path) -> None:
+    with support.filesystem(tmp_path, size="1G", data="single", metadata="dup") as fs:
+        fs.sync()
+        with Atlas([str(fs.mountpoint)]) as atlas:
+            for number in range(5):
+                (fs.mountpoint / f"file{number}").write_bytes(os.urandom(1 << 20))
+                fs.sync()
+                atlas.refresh()
+            extents = [atlas.extents(vaddr) for vaddr in atlas.groups]
+            made = {
+                generation
+                for found in extents
+                if found is not None
+                for generation in found.generation.tolist()
+            }
+            legend = finished_legend(atlas, "virtual", "age")
+    shown = [entry for entry in legend.entries if entry.name != "free"]
+    assert len(shown) == len(made) > 5
+
+
 def test_overwriting_in_place_is_seen(tmp_path: Path) -> None:
     """Also what neither grows nor shrinks a block group is a change of it."""
     with support.filesystem(tmp_path, size="1G", data="single", metadata="dup") as fs:
@@ -273,10 +325,8 @@ def test_overwriting_in_place_is_seen(tmp_path: Path) -> None:
 def test_found_ranges_are_marked_however_short(sample: Atlas) -> None:
     line = sample.lines["physical"]
     group = next(iter(sample.groups))
-    marks = opened(
-        sample.found(("physical", "hilbert", 0, 0, 0), np.array([group]), np.array([4096]))
-    )
-    starts, _ = line.places(np.array([group]), np.array([4096]))
+    starts, lengths = line.places(np.array([group]), np.array([4096]))
+    marks = opened(sample.found(("physical", "hilbert", 0, 0, 0), starts, lengths))
     for start in starts.tolist():
         row, column = line.at("hilbert", 0, start)
         assert tuple(marks[row, column]) == (0xFF, 0xE0, 0x00, 0xFF)

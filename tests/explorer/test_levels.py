@@ -60,6 +60,17 @@ def test_levels_of_a_pyramid_have_ever_less(drawn: list[tuple[int, int, int]]) -
             assert amounts(level, cell, value) == amounts(whole, cell, value)
 
 
+@given(GAPS_LENGTHS_VALUES, st.integers(1, 20))
+def test_limited_keeps_what_fits(drawn: list[tuple[int, int, int]], most: int) -> None:
+    whole = coverage(drawn)
+    less = levels.limited(whole, 4096, most)
+    assert len(less) <= most
+    if len(whole) <= most:
+        assert less is whole
+    if len(set(whole.value.tolist())) <= most:
+        assert less.length.sum() == whole.length.sum()
+
+
 def test_many_small_extents_become_few() -> None:
     count = 50_000
     whole = coverage([(1, 1, 0)] * count)

@@ -123,6 +123,30 @@ def test_nobody_waits_longer_than_he_wants(store: Store) -> None:
     go_on.set()
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError("gone"), MemoryError(), ValueError("a fault")])
+def test_what_cannot_be_read_does_not_end_all_reading(
+    sample: Path, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors = [error]
+
+    def open_sometimes() -> FileSystem:
+        if errors:
+            raise errors.pop()
+        return FileSystem(sample)
+
+    store = Store(open_sometimes, Trees([]), 1 << 24, lambda: None)
+    with FileSystem(sample) as fs:
+        store.show({group.vaddr: group for group in fs.block_groups()}, ())
+    first, second, *_ = store._groups
+    for group in (first, second):
+        job = Job(group, extents_key(group), lambda extents: extents)
+        store.want([job], time.monotonic() + LATER)
+    assert store.failure(first) is not None
+    assert store.extents(second) is not None
+    assert bool(caplog.records) == (not isinstance(error, OSError))
+    store.close()
+
+
 def test_too_many_extents_are_told_and_not_kept(sample: Path) -> None:
     with FileSystem(sample) as fs:
         groups = {group.vaddr: group for group in fs.block_groups()}

@@ -378,7 +378,7 @@ def _explorer(asked: Asked) -> None:
             with asked.tried():
                 found = find(atlas, question, space, curve)
                 json.dumps(found.record())
-                atlas.found(place, *found.ranges)
+                atlas.found(place, *found.runs)
 
 
 def _programs(asked: Asked) -> None:

@@ -76,4 +76,6 @@ def test_parity_is_in_each_row_that_is_in_use(profile: int, num_stripes: int) ->
         for at in parts.start[parts.which < 0].tolist():
             assert stripes.chunk_offset(made, stripe, at) is None
             parity.add((stripe, at // STRIPE_LEN))
+    lengths = stripes.parity_length(made, start, np.full(3, 4096))
+    assert lengths == len(parity) * STRIPE_LEN
     assert sorted(at for _, at in parity) == [0] * nparity + [2] * nparity

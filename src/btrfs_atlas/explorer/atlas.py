@@ -16,20 +16,26 @@ import btrfs
 from btrfs import constants
 from btrfs.ctree import BlockGroupItem, Chunk, FileSystem
 from btrfs.errors import BtrfsError
-from btrfs.key import key_objectid_str
 from btrfs.paths import Paths
 from btrfs.volumes import PROFILES
 from btrfs_atlas.explorer import lines, tiles
-from btrfs_atlas.explorer.colourings import ByExtent, ByGroup, Colourings
+from btrfs_atlas.explorer.colourings import FIRST, UNREADABLE_VALUE, ByExtent, ByGroup, Colourings
 from btrfs_atlas.explorer.ground import Ground, Shown
 from btrfs_atlas.explorer.lines import Line
 from btrfs_atlas.explorer.printable import printable
-from btrfs_atlas.explorer.store import Extents, Job, Store, Trees, extents_key
+from btrfs_atlas.explorer.store import (
+    Extents,
+    Job,
+    Store,
+    TooManyExtentsError,
+    Trees,
+    extents_key,
+)
 from btrfs_atlas.explorer.tiles import Place, Square, Tile
 from btrfs_atlas.explorer.world import World, changed_groups, last_generation, look
-from heatmap import layers, references
+from heatmap import layers, owners, references
 from heatmap.intervals import Intervals
-from heatmap.palette import LegendEntry, Palette, legend_entries
+from heatmap.palette import BLACK, LegendEntry, Palette, legend_entries
 
 Addresses = NDArray[np.int64]
 
@@ -66,14 +72,6 @@ class Changes(NamedTuple):
 
     generation: int
     groups: list[int]
-
-
-class _Places(NamedTuple):
-    """Where on a line ranges of virtual addresses lie."""
-
-    line: Line
-    vaddr: Addresses
-    places: tuple[Addresses, Addresses]
 
 
 class Atlas:
@@ -113,7 +111,6 @@ class Atlas:
         self._ground = Ground(self._store, memory, length)
         self._by_group: dict[tuple[int, str, str], Intervals] = {}
         self._names: dict[int, str] = {}
-        self._latest_places: _Places | None = None
 
     def __enter__(self) -> Atlas:
         return self
@@ -174,10 +171,10 @@ class Atlas:
             if deadline is None:
                 deadline = time.monotonic() + TILE_SECONDS
             sheet = self._ground.sheet(square, Shown(colour, colouring), deadline)
-            extents = map(tiles.intervals, sheet.coverage)
+            extents = tiles.intervals(sheet.coverage)
             return Tile(tiles.draw(square, extents, colouring.palette()), sheet.complete)
         shown = self._group_intervals(world, square.line.name, colour, colouring)
-        groups = (_between(shown, first, behind) for first, behind in square.ranges())
+        groups = _within(shown, square.ranges())
         return Tile(tiles.draw(square, groups, colouring.palette), complete=True)
 
     def borders(self, place: Place) -> bytes:
@@ -188,19 +185,18 @@ class Atlas:
         """
         return tiles.borders(_square(self._world, place))
 
-    def found(self, place: Place, vaddr: Addresses, length: Addresses) -> bytes:
-        """Return marks on ranges of virtual addresses that were found, as PNG.
+    def found(self, place: Place, start: Addresses, length: Addresses) -> bytes:
+        """Return marks on what was found, as PNG.
 
         Args:
             place: which tile.
-            vaddr: where the ranges begin, ascending, in bytes.
-            length: their lengths in bytes.
+            start: where it lies on the line, ascending, in bytes; no range reaches into the next.
+            length: bytes.
 
         Raises:
             ValueError: There is no such tile.
         """
-        square = _square(self._world, place)
-        return tiles.marks(square, *self._places(square.line, vaddr, length), "found")
+        return tiles.marks(_square(self._world, place), start, length, "found")
 
     def changed(self, place: Place, groups: Iterable[int]) -> bytes:
         """Return marks on block groups, given by their virtual addresses, as PNG.
@@ -270,16 +266,23 @@ class Atlas:
             found = self._store.extents(group)
         return found
 
+    def is_unreadable(self, group: int) -> bool:
+        """Return whether a block group, or its extents, could not be read."""
+        failure = self._store.failure(group)
+        is_failure = failure is not None and not isinstance(failure, TooManyExtentsError)
+        return is_failure or group not in self.groups
+
     def loaded_extents(self, group: int) -> Extents | None:
         """Return the extents of a block group, if they are in memory."""
         return self._store.extents(group)
 
     def tree_name(self, tree: int) -> str:
         """Return what to call a tree, or `references.SEVERAL` or `references.UNKNOWN`."""
-        if tree not in self._names:
+        name = self._names.get(tree)
+        if name is None:
             with self.lock:
-                self._names[tree] = _tree_name(self.fs, tree)
-        return self._names[tree]
+                name = self._names[tree] = _tree_name(self.fs, tree)
+        return name
 
     # What changes.
 
@@ -293,7 +296,10 @@ class Atlas:
             groups = changed_groups(self.fs, before, now)
             self._store.show(now.groups, groups)
             self._ground.forget(groups)
-            self._names.clear()
+            self._names = {}
+            if now.generation > self._colourings.newest:
+                self._colourings = Colourings(self.trees, now.generation)
+                self._ground.forget_colour("age")
             self._world = now
         return Changes(now.generation, groups)
 
@@ -305,71 +311,65 @@ class Atlas:
         for listener in self._listeners:
             listener()
 
-    def _places(
-        self, line: Line, vaddr: Addresses, length: Addresses
-    ) -> tuple[Addresses, Addresses]:
-        """Return where on a line ranges lie; many tiles ask for the same ones."""
-        latest = self._latest_places
-        if latest is None or latest.line is not line or latest.vaddr is not vaddr:
-            latest = self._latest_places = _Places(line, vaddr, line.places(vaddr, length))
-        return latest.places
-
     def _group_intervals(
         self, world: World, space: str, colour: str, colouring: ByGroup
     ) -> Intervals:
         """Return what lies on a line, block groups in one colouring."""
         key = world.generation, space, colour
-        if key not in self._by_group:
-            if any(generation != world.generation for generation, _, _ in self._by_group):
-                self._by_group.clear()
-            shown = layers.block_group_intervals(world.shown[space])
-            unknown = len(colouring.palette) - 1
-            values = [
-                unknown if group is None else colouring.value(group)
-                for _, _, group, _ in world.shown[space]
-            ]
-            self._by_group[key] = Intervals(
-                shown.start,
-                shown.length,
-                np.array(values, dtype=np.int64),
-                shown.used if colouring.shows_used else None,
-            )
-        return self._by_group[key]
+        found = self._by_group.get(key)
+        if found is not None:
+            return found
+        shown = layers.block_group_intervals(world.shown[space])
+        unknown = len(colouring.palette) - 1
+        values = [
+            unknown if group is None else colouring.value(group)
+            for _, _, group, _ in world.shown[space]
+        ]
+        found = Intervals(
+            shown.start,
+            shown.length,
+            np.array(values, dtype=np.int64),
+            shown.used if colouring.shows_used else None,
+        )
+        current = {key: one for key, one in self._by_group.items() if key[0] == world.generation}
+        self._by_group = {**current, key: found}
+        return found
 
     def _legend_of_extents(self, world: World, line: Line, shown: Shown) -> Legend:
         self._ground.survey(line, shown)
         palette = shown.colouring.palette()
         lengths = np.zeros(len(palette))
+        lengths[UNREADABLE_VALUE] = sum(
+            part.length for part in line.parts if part.vaddr not in world.groups
+        )
         read = 0
         for vaddr, group in world.groups.items():
-            sums = self._ground.sums(vaddr, shown.name)
+            sums = self._ground.sums(line, vaddr, shown.name)
             if sums is None:
                 continue
             read += 1
-            copies = 1 if line.name == lines.VIRTUAL else _copies(group)
-            sums = sums[: lengths.size]
-            lengths[: sums.size] += sums * copies
+            known = sums[: lengths.size] * (1 if line.name == lines.VIRTUAL else _copies(group))
+            lengths[: known.size] += known
         named = Palette(self._named(shown.name, palette), palette.colours, palette.hatched)
-        black = "free" if line.name == lines.VIRTUAL else "free, or not allocated"
-        if read < len(world.groups):
-            black += ", or not read yet"
-        *entries, rest = legend_entries(named, lengths, lengths, line.total_bytes, black)
+        allocated = sum(part.length for part in line.parts)
+        free = "free" if read == len(world.groups) else "free, or not read yet"
+        *entries, rest = legend_entries(named, lengths, lengths, allocated, free)
         if shown.name == "owner":
             entries.sort(key=attrgetter("length"), reverse=True)
+        unallocated = LegendEntry("not allocated", BLACK, line.total_bytes - allocated, 0)
         return Legend(
             shown.colouring.note,
             shown.colouring.is_scale,
-            [*entries, rest],
+            [*entries, rest, *([unallocated] if unallocated.length else [])],
             read / max(1, len(world.groups)),
         )
 
     def _named(self, colour: str, palette: Palette) -> tuple[str, ...]:
         if colour != "owner":
             return palette.names
-        special = len(palette) - len(self.trees.numbers)
         return (
-            *palette.names[:special],
-            *(self.tree_name(int(number)) for number in palette.names[special:]),
+            *palette.names[:FIRST],
+            *(self.tree_name(int(number)) for number in palette.names[FIRST:]),
         )
 
 
@@ -382,10 +382,16 @@ def _square(world: World, place: Place) -> Square:
     return square
 
 
-def _between(shown: Intervals, first: int, behind: int) -> Intervals:
-    """Return the intervals that can touch a range of the line; none reaches over the next one."""
-    begin = max(0, int(np.searchsorted(shown.start, first, "right")) - 1)
-    chosen = slice(begin, int(np.searchsorted(shown.start, behind)))
+def _within(shown: Intervals, ranges: Iterable[tuple[int, int]]) -> Intervals:
+    """Return the intervals that can touch ranges of the line; none reaches over the next one."""
+    indexes = [
+        np.arange(
+            max(0, int(np.searchsorted(shown.start, first, "right")) - 1),
+            int(np.searchsorted(shown.start, behind)),
+        )
+        for first, behind in ranges
+    ]
+    chosen = np.unique(np.concatenate(indexes))
     used = None if shown.used is None else shown.used[chosen]
     return Intervals(shown.start[chosen], shown.length[chosen], shown.value[chosen], used)
 
@@ -407,10 +413,9 @@ def _tree_name(fs: FileSystem, tree: int) -> str:
         return "several subvolumes"
     if tree == references.UNKNOWN:
         return "not known"
-    if tree != constants.FS_TREE_OBJECTID and tree < constants.FIRST_FREE_OBJECTID:
-        return key_objectid_str(tree, constants.ROOT_ITEM_KEY).lower().replace("_", " ")
-    if tree == constants.DATA_RELOC_TREE_OBJECTID:
-        return "data relocation tree"
+    name = owners.tree_name(tree)
+    if name is not None:
+        return name
     try:
         path = Paths(fs).of_subvolume(tree)
     except (BtrfsError, OSError):

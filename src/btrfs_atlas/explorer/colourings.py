@@ -37,7 +37,7 @@ NAMES = {
 EXTENTS_BELOW = 256 << 10
 """Types are those of extents where a pixel has at most so many bytes; else of block groups."""
 
-UNREADABLE_VALUE, UNREAD, PARITY, _FIRST = range(4)
+UNREADABLE_VALUE, UNREAD, PARITY, FIRST = range(4)
 """Values of every colouring by extents; the others come behind."""
 
 _SPECIAL = {UNREADABLE: UNREADABLE_COLOUR, "not read yet": 0x4A4E57, "parity": 0x8C7A5B}
@@ -90,7 +90,7 @@ class ByExtent:
     def values(self, extents: Extents) -> NDArray[np.uint16]:
         """Return the value of each extent."""
         own = self.own_values(extents).astype(np.int64)
-        value = np.minimum(own + _FIRST, _MAX_VALUE).astype(np.uint16)
+        value = np.minimum(own + FIRST, _MAX_VALUE).astype(np.uint16)
         value[extents.type == UNREADABLE_TYPE] = UNREADABLE_VALUE
         return value
 
@@ -101,28 +101,34 @@ class Colourings:
     Args:
         trees: numbers the trees that own extents.
         generation: the newest there is.
+
+    Attributes:
+        newest: the generation at which the scale of ages ends. There is some room for newer ones,
+            as all colours change with it.
     """
 
     def __init__(self, trees: Trees, generation: int) -> None:
         self._trees = trees
-        self._newest = max(1, generation)
+        self.newest = generation + generation // _AGES + 1
         self._by_group = {
             "type": ByGroup(
                 layers.BLOCK_GROUPS,
                 layers.block_group_value,
                 shows_used=True,
-                note="the brighter, the fuller; zoom in to see extents",
+                note="block groups: the brighter, the fuller; zoom in to see extents",
             ),
             "fill": _fill(),
             "profile": _profile(),
         }
         self._by_extent = {
-            "type": ByExtent(_types, lambda extents: extents.type),
+            "type": ByExtent(
+                _types, lambda extents: extents.type, note="extents, by what they hold"
+            ),
             "age": ByExtent(
                 self._ages,
-                lambda extents: scales.steps_of(extents.generation, 0, self._newest, _AGES),
+                lambda extents: scales.steps_of(extents.generation, 0, self.newest, _AGES),
                 is_scale=True,
-                note=f"from generation 0, the oldest, to {self._newest}, the newest",
+                note="by generation: the commit in which an extent was made",
             ),
             "owner": ByExtent(
                 self._owners,
@@ -137,7 +143,10 @@ class Colourings:
                 note="references to an extent; a tree block that is shared counts once",
             ),
             "compression": ByExtent(
-                _compressions, _compression_values, compressed=True, note="of data"
+                _compressions,
+                _compression_values,
+                compressed=True,
+                note="of data, by the files that use it",
             ),
         }
 
@@ -155,7 +164,7 @@ class Colourings:
         return self._by_extent.get(name) or self._by_group[name]
 
     def _ages(self) -> Palette:
-        return _with_special(scales.labels(0, self._newest, _AGES), scales.sequential(_AGES))
+        return _with_special(scales.labels(0, self.newest, _AGES), scales.sequential(_AGES))
 
     def _owners(self) -> Palette:
         numbers = list(self._trees.numbers)

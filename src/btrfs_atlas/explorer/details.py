@@ -54,7 +54,7 @@ def at(atlas: Atlas, space: str, curve: str, zoom: int, row: int, column: int) -
     Returns:
         `address` on the line of the sector that it is about, how many `bytes` it stands for,
         `device`, `vaddr`, `group`, `extent` (None where a pixel is too large for extents to be
-        drawn) and `state`: 'unallocated', 'parity', 'free', 'extent' or 'unread'.
+        drawn) and `state`: 'unallocated', 'parity', 'free', 'extent', 'unread' or 'lost'.
 
     Raises:
         ValueError: There is no such pixel.
@@ -154,14 +154,15 @@ def _spot(
         return _Spot(address, length, location, "unallocated")
     group = atlas.groups.get(location.group)
     if group is None or (space == PHYSICAL and location.group not in atlas.chunks):
-        return _Spot(address, length, location, "unread")
+        return _Spot(address, length, location, "lost")
     if location.vaddr is None:
         return _Spot(address, length, location, "parity")
     if length > EXTENTS_BELOW:
         return _Spot(address, length, location, "extent" if group.used else "free")
     extents = extents_of(location.group)
     if extents is None:
-        return _Spot(address, length, location, "unread")
+        state = "lost" if atlas.is_unreadable(location.group) else "unread"
+        return _Spot(address, length, location, state)
     index = _extent_in(line, extents, address, first + length)
     state = "free" if index is None else "extent"
     return _Spot(address, length, location, state, extents, index)

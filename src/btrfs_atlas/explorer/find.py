@@ -54,9 +54,10 @@ class Found:
         title: What it is, in a few words.
         words: What else there is to know about it, a text for each.
         ranges: What lights up: virtual addresses, ascending, each once, and lengths; int64, bytes.
+        runs: Where they and their copies lie on the line: start and length in bytes, ascending.
         extents: How many extents it has.
         bytes: Bytes of virtual address space that they take.
-        pieces: In how many contiguous runs they and their copies lie on the line.
+        pieces: In how many contiguous runs of virtual addresses they lie.
         truncated: Whether there may be more, which was not looked for.
         strip: How much of each 1/256 of the line is found, 0 to 1.
         view: Where the first of it is seen well: zoom, row and column of a pixel; None if nowhere.
@@ -67,6 +68,7 @@ class Found:
     title: str
     words: list[str]
     ranges: tuple[Addresses, Addresses]
+    runs: tuple[Addresses, Addresses]
     extents: int
     bytes: int
     pieces: int
@@ -99,7 +101,7 @@ def find(atlas: Atlas, query: str, space: str, curve: str) -> Found:
     Args:
         atlas: The map.
         query: The question, see the top of this module.
-        space: Name of the address line that strip, pieces and view are about.
+        space: Name of the address line that strip and view are about.
         curve: One of heatmap.curves.CURVES.
 
     Raises:
@@ -111,13 +113,19 @@ def find(atlas: Atlas, query: str, space: str, curve: str) -> Found:
         raise ValueError(f"no space {space!r} (there are {', '.join(atlas.lines)})")
     try:
         matter = answer(Reader(atlas), query)
-    except FindError:
-        raise
     except BtrfsError as error:
-        raise FindError(text_of(str(error)), hint=error.hint and text_of(error.hint)) from error
+        hint = _unreadable(atlas) or error.hint
+        raise FindError(text_of(str(error)), hint=hint and text_of(hint)) from error
     except OSError as error:
         raise FindError(f"it could not be read: {error.strerror or error}") from error
     return _on_line(matter, query, atlas.lines[space], curve)
+
+
+def _unreadable(atlas: Atlas) -> str | None:
+    """Return why something may be there, though it was not found."""
+    with atlas.lock:
+        lost = atlas.fs.lost[:1]
+    return f"not all of the filesystem could be read: {lost[0].reason}" if lost else None
 
 
 def _on_line(matter: Matter, query: str, line: Line, curve: str) -> Found:
@@ -133,9 +141,10 @@ def _on_line(matter: Matter, query: str, line: Line, curve: str) -> Found:
         title=matter.title,
         words=words,
         ranges=(matter.vaddr, matter.length),
+        runs=(start, length),
         extents=matter.extents,
         bytes=matter.bytes,
-        pieces=start.size,
+        pieces=_joined(matter.vaddr, matter.length)[0].size,
         truncated=matter.truncated,
         strip=_strip(start, length, line.total_bytes),
         view=_view(matter, start, length, line, curve),

@@ -42,6 +42,9 @@ _FINEST_COARSE_CELL = 1 << 20
 _BYTES_PER_CELL = 36
 """About what a cell takes in a level."""
 
+_FEWEST_CELLS = 64
+"""So many intervals of a part are kept in its coarsest level, if there are as many."""
+
 _FILLED_AT_MOST = 0.75
 """A tile that would take more of the memory than this is drawn with less detail."""
 
@@ -68,11 +71,11 @@ class Sheet(NamedTuple):
     """What lies on a tile.
 
     Attributes:
-        coverage: for each range of the tile, ascending.
+        coverage: ascending; where ranges of the tile touch the same interval, it is there again.
         complete: whether all of it was known.
     """
 
-    coverage: list[Coverage]
+    coverage: Coverage
     complete: bool
 
 
@@ -91,7 +94,7 @@ class Ground:
         while length // self._coarse_cell * _BYTES_PER_CELL * _COARSE_PART > memory:
             self._coarse_cell *= 2
         self._coarse: dict[tuple[int, int | None, str], Coverage] = {}
-        self._sums: dict[tuple[int, str], Bytes] = {}
+        self._sums: dict[tuple[str, int, str], Bytes] = {}
         self._sizes: dict[tuple[int, int | None, str], int] = {}
         self._surveyed: dict[tuple[str, str], float] = {}
         self._wholes: dict[tuple[str, str], _Whole] = {}
@@ -104,13 +107,27 @@ class Ground:
         with self._lock:
             self._version += 1
             self._wholes.clear()
+            self._surveyed.clear()
             self._coarse = {key: one for key, one in self._coarse.items() if key[0] not in gone}
-            self._sums = {key: one for key, one in self._sums.items() if key[0] not in gone}
+            self._sums = {key: one for key, one in self._sums.items() if key[1] not in gone}
             self._sizes = {key: one for key, one in self._sizes.items() if key[0] not in gone}
 
-    def sums(self, group: int, colour: str) -> Bytes | None:
-        """Return the bytes of a block group by the values of a colouring, if it was read."""
-        return self._sums.get((group, colour))
+    def forget_colour(self, name: str) -> None:
+        """Forget what was known of a colouring: its values mean something else now."""
+        with self._lock:
+            self._version += 1
+            self._wholes.clear()
+            self._surveyed.clear()
+            self._coarse = {key: one for key, one in self._coarse.items() if key[-1] != name}
+            self._sums = {key: one for key, one in self._sums.items() if key[-1] != name}
+        self._store.memory.drop_if(lambda key: key[-1] == name)
+
+    def sums(self, line: Line, group: int, colour: str) -> Bytes | None:
+        """Return the bytes of a block group by the values of a colouring, if it was read.
+
+        Of data, they are virtual addresses; of parity, bytes on the line.
+        """
+        return self._sums.get((line.name, group, colour))
 
     def sheet(self, square: Square, shown: Shown, deadline: float) -> Sheet:
         """Return what lies on a tile, as far as it is known at a deadline of `time.monotonic()`."""
@@ -142,7 +159,7 @@ class Ground:
                 found = self._at_hand(part, shown)
                 complete &= not fits or self._store.failure(part.vaddr) is not None
             coverage.append(found.moved(part.start))
-        return Sheet(coverage, complete)
+        return Sheet(levels.joined(coverage), complete)
 
     def survey(self, line: Line, shown: Shown, deadline: float = 0.0) -> bool:
         """Have the whole of a line read, when nothing else is to be done.
@@ -168,17 +185,21 @@ class Ground:
         """Return what lies on a tile, from levels of the whole line."""
         line, key = square.line, (square.line.name, shown.name)
         whole = self._wholes.get(key)
-        if whole is None or not whole.complete or whole.version != self._version:
+        is_current = whole is not None and whole.line is line and whole.version == self._version
+        if whole is None or not (is_current and whole.complete):
             missing = self.survey(line, shown, deadline)
             with self._lock:
                 whole = self._wholes.get(key)
-                if whole is None or (
-                    whole.version != self._version
-                    and not (missing and time.monotonic() - whole.made < _REMAKE_SECONDS)
+                if (
+                    whole is None
+                    or whole.line is not line
+                    or (whole.version != self._version
+                    and not (missing and time.monotonic() - whole.made < _REMAKE_SECONDS))
                 ):
                     whole = self._wholes[key] = self._whole(line, shown)
         level = whole.pyramid.at(cell) or whole.coverage
-        return Sheet([level.between(*bounds) for bounds in square.ranges()], whole.complete)
+        coverage = levels.joined(level.between(*bounds) for bounds in square.ranges())
+        return Sheet(coverage, whole.complete)
 
     def _whole(self, line: Line, shown: Shown) -> _Whole:
         """Make the levels of a whole line, of what is known now."""
@@ -187,7 +208,7 @@ class Ground:
             self._at_hand(part, shown).moved(part.start) for part in line.parts
         )
         pyramid = Pyramid(coverage, self._coarse_cell)
-        return _Whole(coverage, pyramid, complete, self._version, time.monotonic())
+        return _Whole(line, coverage, pyramid, complete, self._version, time.monotonic())
 
     def _is_coarsely_known(self, part: Part, shown: Shown) -> bool:
         return _key(part, shown) in self._coarse or self._store.failure(part.vaddr) is not None
@@ -238,14 +259,17 @@ class Ground:
         """Return what there is to do for a part of a line."""
 
         def make(extents: Extents) -> Extents | Pyramid:
-            self._add_sums(part.vaddr, extents, shown)
+            self._add_sums(line, part.vaddr, extents, shown)
             if cell < levels.FINEST_CELL:
                 return extents
             coverage = _covered(line, part, (0, part.length), extents, shown)
             pyramid = Pyramid(coverage)
             coarse = pyramid.at(self._coarse_cell)
+            coarse = coverage if coarse is None else coarse
+            most = max(_FEWEST_CELLS, 2 * part.length // self._coarse_cell)
+            coarse = levels.limited(coarse, self._coarse_cell, most)
             with self._lock:
-                self._coarse[_key(part, shown)] = coverage if coarse is None else coarse
+                self._coarse[_key(part, shown)] = coarse
                 self._sizes[_key(part, shown)] = extents.nbytes + pyramid.nbytes
                 self._version += 1
             return pyramid
@@ -254,10 +278,11 @@ class Ground:
         key = extents_key(part.vaddr) if is_deep else _key(part, shown)
         return Job(part.vaddr, key, make, shown.colouring.compressed)
 
-    def _add_sums(self, group: int, extents: Extents, shown: Shown) -> None:
+    def _add_sums(self, line: Line, group: int, extents: Extents, shown: Shown) -> None:
         value = shown.colouring.values(extents)
-        sums: Bytes = np.bincount(value, weights=extents.length).astype(np.float64)
-        self._sums[group, shown.name] = sums
+        sums = np.bincount(value, weights=extents.length, minlength=PARITY + 1)
+        sums[PARITY] = line.parity_length(group, extents.vaddr - group, extents.length)
+        self._sums[line.name, group, shown.name] = sums.astype(np.float64)
 
 
 class _Touched(NamedTuple):
@@ -272,6 +297,7 @@ class _Whole(NamedTuple):
     """Levels of a whole line.
 
     Attributes:
+        line: the line.
         coverage: with the smallest cells.
         pyramid: with larger ones.
         complete: whether all of its parts were known.
@@ -279,6 +305,7 @@ class _Whole(NamedTuple):
         made: when.
     """
 
+    line: Line
     coverage: Coverage
     pyramid: Pyramid
     complete: bool

@@ -65,7 +65,7 @@ _ORDINARY_PATH = re.compile(rb"/[A-Za-z0-9._/-]*")
 _Headers = list[tuple[bytes, bytes]]
 _ALWAYS: _Headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 def new_token() -> str:
@@ -136,7 +136,7 @@ class Guard:
             await self._app(inside, receive, answer.send)
         except Exception:
             # Whatever it says is for whoever runs the server, and not for whoever asks.
-            _log.exception("a fault while answering a request")
+            _logger.exception("a fault while answering a request")
             if answer.started:
                 raise
             await answer.refuse(_FAULT)

@@ -146,6 +146,25 @@ def simplified(coverage: Coverage, cell: int) -> Coverage:
     return merged(Coverage(pieces.start[order], pieces.length[order], pieces.value[order]))
 
 
+def limited(coverage: Coverage, cell: int, most: int) -> Coverage:
+    """Return a coverage with at most so many intervals.
+
+    Cells are made larger, until there is one for all; then the longest intervals are kept.
+
+    Args:
+        coverage: what is to be simplified.
+        cell: bytes of the cells that it is made of.
+        most: how many intervals.
+    """
+    while len(coverage) > most and cell < coverage.start[-1] + coverage.length[-1]:
+        cell *= 2
+        coverage = simplified(coverage, cell)
+    if len(coverage) <= most:
+        return coverage
+    kept = np.sort(np.argsort(coverage.length)[-most:])
+    return Coverage(coverage.start[kept], coverage.length[kept], coverage.value[kept])
+
+
 def merged(coverage: Coverage) -> Coverage:
     """Return a coverage in which neighbours that touch and are alike are one interval."""
     if not len(coverage):

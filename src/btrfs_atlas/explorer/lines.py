@@ -211,6 +211,13 @@ class Line:
             return stripes.Held(start, length, np.arange(start.size))
         return stripes.held(chunk, part.stripe, start, length)
 
+    def parity_length(self, group: int, start: Addresses, length: Addresses) -> int:
+        """Return the bytes of parity on the line of ranges of a block group."""
+        chunk = self._chunks.get(group)
+        if chunk is None or self.name == VIRTUAL:
+            return 0
+        return stripes.parity_length(chunk, start, length)
+
     def group_range(self, part: Part, first: int, behind: int) -> tuple[int, int]:
         """Return between which bytes of its block group lies what a range of a part holds."""
         chunk = self._chunks.get(part.vaddr)
@@ -265,6 +272,11 @@ def physical(fs: FileSystem, chunks: dict[int, Chunk]) -> Line:
     """
     devices: list[Device] = []
     parts: list[Part] = []
+    stripe_at = {
+        (chunk.vaddr, stripe.devid, stripe.offset): index
+        for chunk in chunks.values()
+        for index, stripe in enumerate(chunk.stripes)
+    }
     start = 0
     for device in fs.devices():
         devices.append(Device(device.devid, start, device.total_bytes))
@@ -272,7 +284,7 @@ def physical(fs: FileSystem, chunks: dict[int, Chunk]) -> Line:
         for extent in known:
             length = min(extent.length, device.total_bytes - extent.paddr)
             if length > 0:
-                stripe = _stripe_at(chunks.get(extent.vaddr), device.devid, extent.paddr)
+                stripe = stripe_at.get((extent.vaddr, device.devid, extent.paddr))
                 parts.append(
                     Part(
                         start + extent.paddr,
@@ -312,12 +324,6 @@ def virtual(fs: FileSystem, groups: dict[int, BlockGroupItem], chunks: dict[int,
     if not parts:
         raise HeatmapError("no block group could be read", hint="try btrfs-atlas check")
     return Line(VIRTUAL, parts, [], chunks, fs.sectorsize)
-
-
-def _stripe_at(chunk: Chunk | None, devid: int, paddr: int) -> int | None:
-    """Return the index of the stripe of a chunk that begins at an address of a device."""
-    places = [] if chunk is None else [(stripe.devid, stripe.offset) for stripe in chunk.stripes]
-    return places.index((devid, paddr)) if (devid, paddr) in places else None
 
 
 _NONE = np.zeros(0, dtype=np.int64)

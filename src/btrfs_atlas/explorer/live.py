@@ -33,7 +33,7 @@ _GATHER_SECONDS = 0.2
 _REMEMBERED = 32
 """So many of the last changes can be shown on the map."""
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class Live:
@@ -113,8 +113,11 @@ class Live:
         except (BtrfsError, HeatmapError, OSError) as error:
             # It may be better in a second; what is shown stays what it is.
             if str(error) != self._failure:
-                _log.warning("cannot look for changes: %s", error)
+                _logger.warning("cannot look for changes: %s", error)
             self._failure = str(error)
+            return None
+        except Exception:
+            _logger.exception("a fault while looking for changes")
             return None
         self._failure = None
         return changes

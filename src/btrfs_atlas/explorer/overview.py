@@ -5,11 +5,11 @@ It is returned as plain data, to be written as JSON, in which numbers that can e
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from btrfs.errors import BtrfsError
 from btrfs.text import counted, pretty_size
 from btrfs_atlas.explorer.colourings import NAMES
 from btrfs_atlas.explorer.lines import PHYSICAL
@@ -33,12 +33,14 @@ def filesystem(atlas: Atlas) -> Record:
     """
     physical = atlas.lines[PHYSICAL]
     size = sum(device.length for device in physical.devices)
-    allocated = sum(part.length for part in physical.parts)
+    on_device: Counter[int | None] = Counter()
+    for part in physical.parts:
+        on_device[part.devid] += part.length
     used = _used(atlas)
     with atlas.lock:
         fs = atlas.fs
         damage = fs.damage_summary()
-        devices = [_device(atlas, device) for device in physical.devices]
+        devices = [_device(atlas, device, on_device) for device in physical.devices]
         known = {
             "label": _text(fs.label),
             "fsid": str(fs.fsid),
@@ -53,9 +55,9 @@ def filesystem(atlas: Atlas) -> Record:
         **known,
         "generation": str(atlas.generation),
         "summary": f"{pretty_size(size)} on {counted(len(devices), 'device')},"
-        f" {pretty_size(allocated)} allocated, {pretty_size(used)} used",
+        f" {pretty_size(on_device.total())} allocated, {pretty_size(used)} used",
         "size": size,
-        "allocated": allocated,
+        "allocated": on_device.total(),
         "used": used,
         "devices": devices,
         "spaces": {
@@ -106,17 +108,12 @@ def _used(atlas: Atlas) -> int:
     )
 
 
-def _device(atlas: Atlas, device: Device) -> Record:
-    try:
-        path = _text(atlas.fs.dev_info(device.devid).path)
-    except (BtrfsError, OSError):
-        path = ""
-    parts = atlas.lines[PHYSICAL].parts
+def _device(atlas: Atlas, device: Device, allocated: Counter[int | None]) -> Record:
     return {
         "devid": device.devid,
-        "path": path or None,
+        "path": atlas.device_paths[device.devid] or None,
         "size": device.length,
-        "allocated": sum(part.length for part in parts if part.devid == device.devid),
+        "allocated": allocated[device.devid],
         "start": str(device.start),
     }
 
@@ -139,12 +136,18 @@ def _labels(line: Line, devices: list[Record], curve: str) -> list[Record]:
         nearest = int(from_middle.argmin())
         labels.append(
             {
-                "text": known["path"] or f"device {known['devid']}",
+                "text": _device_text(known),
                 "row": (int(row[nearest]) + 0.5) / (1 << _LABEL_ORDER),
                 "column": (int(column[nearest]) + 0.5) / (1 << _LABEL_ORDER),
             }
         )
     return labels
+
+
+def _device_text(known: Record) -> str:
+    """Return what to call a device on the map."""
+    path, devid = known["path"], known["devid"]
+    return f"device {devid}{', missing' if path else ''}" if path in (None, "missing") else path
 
 
 def _text(text: str) -> str:

@@ -221,8 +221,8 @@ _QUESTIONS = tuple(
     for pattern, ask in (
         (rf"inode\s+{_NUMBER}(?:\s+in\s+(.+))?", _inode),
         (rf"(?:vaddr\s+)?{_NUMBER}", _vaddr),
-        (rf"group\s+{_NUMBER}", _group),
-        (r"subvolume\s+(.+)", _subvolume),
+        (rf"(?:block\s+)?group\s+{_NUMBER}", _group),
+        (r"subvol(?:ume)?\s+(.+)", _subvolume),
     )
 )
 
@@ -418,7 +418,8 @@ def _known_addresses(atlas: Atlas) -> str | None:
     groups = list(atlas.groups.values())
     if not groups:
         return None
-    return f"block groups lie between {groups[0].vaddr} and {groups[-1].vaddr + groups[-1].length}"
+    behind = groups[-1].vaddr + groups[-1].length
+    return f"block groups lie between {groups[0].vaddr} and {behind}; for an inode, say 'inode 257'"
 
 
 def _extent_at(reader: Reader, vaddr: int, group: BlockGroupItem) -> _Extent | None:

@@ -139,7 +139,7 @@ class _Served:
         self._live = Live(atlas)
         self._drawing = Lane(threads=2, limit=256)
         self._reading = Lane(threads=1, limit=16)
-        self._telling = Lane(threads=1, limit=64)
+        self._telling = Lane(threads=2, limit=64)
         self._found: OrderedDict[tuple[int, str, str, str], Found] = OrderedDict()
 
     async def filesystem(self, request: Request) -> Response:
@@ -171,7 +171,7 @@ class _Served:
             work = partial(self._atlas.changed, place, groups)
         elif kind == "found":
             found = await self._find(request, place.space, place.curve)
-            work = partial(self._atlas.found, place, *found.ranges)
+            work = partial(self._atlas.found, place, *found.runs)
         else:
             raise _unknown("marks")
         png = await self._drawing.run(work, request.receive)

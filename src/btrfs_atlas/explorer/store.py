@@ -6,6 +6,7 @@ asked for last is read first: it is what somebody looks at now.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -23,6 +24,8 @@ from heatmap.palette import UNREADABLE
 if TYPE_CHECKING:
     from btrfs.columns import ItemBatch
     from btrfs.ctree import BlockGroupItem, FileSystem
+
+_logger = logging.getLogger(__name__)
 
 Key = tuple[Hashable, ...]
 """Under what something is kept; the virtual address of its block group comes first."""
@@ -127,14 +130,12 @@ def read_extents(
         BtrfsError, OSError: They cannot be read.
     """
     parts: list[Extents] = []
-    count = 0
     for items, lost in extents_of.read(fs, group.vaddr, group.length):
         if items is not None:
             parts.append(_extents(fs, items, group, trees, compressed=compressed))
         if lost:
             parts.append(_unreadable(lost, compressed=compressed))
-        count += len(parts[-1]) if parts else 0
-        if count * BYTES_PER_EXTENT > limit:
+        if sum(map(len, parts)) * BYTES_PER_EXTENT > limit:
             raise TooManyExtentsError(
                 f"the extents of block group {group.vaddr} take more than {limit} bytes",
                 hint="allow more with --memory",
@@ -288,8 +289,14 @@ class Store:
         told = 0.0
         try:
             while (job := self._next()) is not None:
-                fs = fs or self._open()
-                is_done = self._do(fs, job)
+                try:
+                    fs = fs or self._open()
+                    is_done = self._do(fs, job)
+                except (BtrfsError, OSError) as error:
+                    is_done = self._fail(job, error)
+                except Exception as error:
+                    _logger.exception("a fault while block group %d was read", job.group)
+                    is_done = self._fail(job, BtrfsError(f"block group {job.group}: {error!r}"))
                 with self._condition:
                     if is_done and self._jobs.get(job.key) is job:
                         del self._jobs[job.key]
@@ -314,24 +321,25 @@ class Store:
         if job.group in self._failed:
             return True
         changes = self._changes
-        try:
-            if (group := self._groups.get(job.group)) is None:
-                raise BtrfsError(f"the block group at {job.group} could not be read")
-            extents = self.extents(job.group, compressed=job.compressed)
-            if extents is None:
-                extents = read_extents(
-                    fs, group, self._trees, self.memory.limit // 2, compressed=job.compressed
-                )
-            made = job.make(extents)
-        except (BtrfsError, OSError) as error:
-            self._failed[job.group] = error
-            return True
+        if (group := self._groups.get(job.group)) is None:
+            raise BtrfsError(f"the block group at {job.group} could not be read")
+        extents = self.extents(job.group, compressed=job.compressed)
+        if extents is None:
+            extents = read_extents(
+                fs, group, self._trees, self.memory.limit // 2, compressed=job.compressed
+            )
+        made = job.make(extents)
         with self._condition:
             # What changed meanwhile may have been read before.
             if changes != self._changes:
                 return False
             self.memory.put(extents_key(job.group), extents)
             self.memory.put(job.key, made)
+        return True
+
+    def _fail(self, job: Job, error: BtrfsError | OSError) -> bool:
+        """Remember why the extents of a block group cannot be read; the others may be."""
+        self._failed[job.group] = error
         return True
 
 

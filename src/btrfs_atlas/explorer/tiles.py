@@ -127,15 +127,15 @@ class Square(NamedTuple):
         return found
 
 
-def draw(square: Square, batches: Iterable[Intervals], colours: Palette) -> bytes:
+def draw(square: Square, shown: Intervals, colours: Palette) -> bytes:
     """Return a tile as PNG.
 
     Args:
         square: which one.
-        batches: what lies there, ascending.
+        shown: what lies there.
         colours: what its values look like.
     """
-    return _png(_pixels(square, batches, colours))
+    return _png(_pixels(square, shown, colours))
 
 
 def intervals(coverage: Coverage) -> Intervals:
@@ -165,7 +165,7 @@ def marks(square: Square, start: Positions, length: Positions, kind: str) -> byt
     end = np.ceil((touched.last + 1) * span.bytes_per_pixel).astype(np.int64)
     value = np.zeros(begin.size, np.uint8)
     covered = Intervals(begin, np.maximum(1, end - begin), value)
-    is_marked = _pixels(square, [covered], _ON)[:, :, 0] > 0
+    is_marked = _pixels(square, covered, _ON)[:, :, 0] > 0
     picture = np.zeros((SIDE, SIDE, 4), np.uint8)
     if kind == "found":
         picture[_grown(is_marked, 2)] = _RIM
@@ -220,9 +220,9 @@ def _grown(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
     return grown
 
 
-def _pixels(square: Square, batches: Iterable[Intervals], colours: Palette) -> NDArray[np.uint8]:
+def _pixels(square: Square, shown: Intervals, colours: Palette) -> NDArray[np.uint8]:
     return raster.draw_tile(
-        batches,
+        [shown],
         colours,
         (square.line.total_bytes, square.order),
         square.curve,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
 
 from btrfs import constants, ioctl
 from btrfs.errors import BtrfsError
@@ -99,11 +98,11 @@ def changed_groups(fs: FileSystem, before: World, now: World) -> list[int]:
         for vaddr in before.groups.keys() | now.groups.keys()
         if _signature(before, vaddr) != _signature(now, vaddr)
     }
-    starts = np.array(list(now.groups), dtype=np.uint64)
-    if starts.size:
-        made = np.fromiter(_new_extents(fs, before.generation), dtype=np.uint64)
-        owner = np.searchsorted(starts, made, "right") - 1
-        changed.update(starts[np.unique(owner[owner >= 0])].tolist())
+    starts = list(now.groups)
+    for vaddr in _new_extents(fs, before.generation):
+        index = bisect_right(starts, vaddr) - 1
+        if index >= 0:
+            changed.add(starts[index])
     return sorted(changed)
 
 
@@ -126,21 +125,19 @@ def _signature(world: World, vaddr: int) -> object:
     return group and (group.used, group.flags, group.length), tuple(stripes)
 
 
-def _new_extents(fs: FileSystem, generation: int) -> list[int]:
-    """Return the virtual addresses of the extents made after a generation."""
+def _new_extents(fs: FileSystem, generation: int) -> Iterator[int]:
+    """Yield the virtual addresses of the extents made after a generation."""
     if not fs.mounted:
-        return []
-    return [
-        header.objectid
-        for header, data in ioctl.search_v2(
-            fs.fd,
-            constants.EXTENT_TREE_OBJECTID,
-            min_transid=generation + 1,
-            buf_size=_SEARCH_BUFFER,
-        )
-        if header.type in (constants.EXTENT_ITEM_KEY, constants.METADATA_ITEM_KEY)
-        and int.from_bytes(data[_GENERATION], "little") > generation
-    ]
+        return
+    for header, data in ioctl.search_v2(
+        fs.fd,
+        constants.EXTENT_TREE_OBJECTID,
+        min_transid=generation + 1,
+        buf_size=_SEARCH_BUFFER,
+    ):
+        is_extent = header.type in (constants.EXTENT_ITEM_KEY, constants.METADATA_ITEM_KEY)
+        if is_extent and int.from_bytes(data[_GENERATION], "little") > generation:
+            yield header.objectid
 
 
 # In struct btrfs_extent_item.

@@ -8,6 +8,7 @@ const STATES = {
   free: "Free space",
   extent: "Extent",
   unread: "Not read yet",
+  lost: "Could not be read",
 };
 
 /** The type, profile and size of a block group: "Data, RAID1, 1.00GiB". */
