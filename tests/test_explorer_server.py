@@ -868,7 +868,7 @@ def test_a_fault_is_not_told_to_whoever_asks(caplog: pytest.LogCaptureFixture) -
         def lines(self) -> dict[str, object]:
             raise RuntimeError("a secret: /root/names")
 
-    app = server.application(Broken(), "token", guard.Hosts("127.0.0.1", 80))  # type: ignore[arg-type]
+    app = server.application(cast("Atlas", Broken()), "token", guard.Hosts("127.0.0.1", 80))
     status, body = call(app, "/token/filesystem")
     assert status == 500
     assert b"secret" not in body
