@@ -5,6 +5,7 @@ import { startKeys } from "./keys.js";
 import { Legend } from "./legend.js";
 import { AtlasMap } from "./map.js";
 import { Panel, filesystemPage, placePage } from "./panel.js";
+import { LeftSide } from "./room.js";
 import { capitalised, el, errorWords } from "./text.js";
 import { startTheme } from "./theme.js";
 import { Tooltip } from "./tooltip.js";
@@ -12,6 +13,7 @@ import { atZoom, formatView, parseView, samePlace } from "./view.js";
 
 const REMEMBER_MS = 150;
 const LEGEND_MS = 400;
+const DAMAGE_MS = 5000;
 const SMALL_SCREEN = matchMedia("(max-width: 700px)");
 
 /**
@@ -44,20 +46,25 @@ class Page {
   #legendAbort = new AbortController();
   #legendTimer = 0;
   #rememberTimer = 0;
+  #damageTimer = 0;
+  #damageAsked = -DAMAGE_MS;
 
   constructor(source) {
     this.#source = source;
     this.#panel = new Panel(byId("panel"), () => this.#closePanel());
     this.#legend = new Legend(byId("legend"));
     this.#legend.fold(SMALL_SCREEN.matches);
-    this.#tooltip = new Tooltip(byId("tooltip"), (place, signal) =>
-      this.#ask("at", place, signal),
+    this.#tooltip = new Tooltip(
+      byId("tooltip"),
+      (place, signal) => this.#ask("at", place, signal),
+      () => innerWidth - this.#coveredByPanel().right,
     );
     this.#find = new Find(byId("find-form"), byId("find-results"), {
       onFind: (query) => this.#findAndGo(query),
-      onShow: ({ view }) => this.#map.flyTo(view),
+      onShow: ({ view }) => this.#flyTo(view),
       onClear: () => this.#clearFound(),
     });
+    new LeftSide(byId("find-results"), byId("legend"), this.#legend).watch();
   }
 
   async open() {
@@ -87,7 +94,9 @@ class Page {
     document.title = label || path;
     byId("label").textContent = label || path;
     byId("summary").textContent = summary;
-    byId("warning").hidden = !damage && notes.length === 0;
+    // It is SVG, which has no property for that.
+    byId("warning").toggleAttribute("hidden", !damage && notes.length === 0);
+    byId("warning").setAttribute("aria-label", damage ?? "There are notes");
     this.#tooltip.newest = generation;
   }
 
@@ -96,8 +105,10 @@ class Page {
     fillSelect("space", Object.keys(spaces).map(titled));
     fillSelect("curve", curves.map(titled));
     fillSelect("colour", colours);
-    byId("find-form").hidden = !this.#source.can.find;
-    document.documentElement.classList.toggle("cannot-find", !this.#source.can.find);
+    const { can } = this.#source;
+    byId("find-form").hidden = !can.find;
+    document.documentElement.classList.toggle("cannot-find", !can.find);
+    document.documentElement.classList.toggle("cannot-live", !can.live);
   }
 
   #mapHandlers() {
@@ -167,6 +178,7 @@ class Page {
       ),
     };
     const isFirst = this.#shown.space === null;
+    this.#tooltip.hide();
     this.#show(shown);
     if (view.middle === null ? isFirst : !samePlace(view.middle, this.#map.middle)) {
       this.#map.goTo(view.middle);
@@ -216,6 +228,7 @@ class Page {
 
   async #choose(choice) {
     const shown = { ...this.#shown, ...choice };
+    this.#tooltip.hide();
     const otherLine = shown.space !== this.#shown.space || shown.curve !== this.#shown.curve;
     const spot = otherLine ? await this.#sameSpot(shown) : null;
     if (otherLine) {
@@ -300,24 +313,39 @@ class Page {
     this.#picked = place;
     this.#map.ring(place);
     this.#panel.open(async (signal) => {
-      const found = await this.#ask(what, place, signal);
-      return placePage(found, this.#filesystem.generation, find);
+      try {
+        const found = await this.#ask(what, place, signal);
+        return placePage(found, this.#filesystem.generation, find);
+      } finally {
+        this.#checkDamageSoon();
+      }
     }, refreshed);
+    this.#tooltip.settle();
     if (!refreshed) {
-      this.#reveal(place);
+      const { right, bottom } = this.#coveredByPanel();
+      this.#map.reveal(place, right, bottom);
     }
   }
 
-  #reveal(place) {
+  /** How much of the right and bottom of the window the panel takes. */
+  #coveredByPanel() {
     const { offsetWidth, offsetHeight } = byId("panel");
-    const [right, bottom] = SMALL_SCREEN.matches ? [0, offsetHeight] : [offsetWidth, 0];
-    this.#map.reveal(place, right, bottom);
+    if (!this.#panel.isOpen) {
+      return { right: 0, bottom: 0 };
+    }
+    return SMALL_SCREEN.matches
+      ? { right: 0, bottom: offsetHeight }
+      : { right: offsetWidth, bottom: 0 };
   }
 
   #openFilesystem() {
     this.#applyPicked(null);
-    this.#panel.open(async () => filesystemPage(this.#filesystem));
+    this.#panel.open(async () => {
+      await this.#readFilesystem();
+      return filesystemPage(this.#filesystem);
+    });
     this.#panel.focus();
+    this.#tooltip.settle();
     this.#remember();
   }
 
@@ -333,9 +361,11 @@ class Page {
   // Find
 
   async #findAndGo(query) {
-    // On a small screen there is room for one of them.
-    if (SMALL_SCREEN.matches) {
-      this.#applyPicked(null);
+    // The panel tells about the place that is left. Its button may have been what was pressed.
+    const hadFocus = byId("panel").contains(document.activeElement);
+    this.#applyPicked(null);
+    if (hadFocus) {
+      this.#map.focus();
     }
     const shown = this.#showFound(query, true);
     this.#remember();
@@ -344,21 +374,29 @@ class Page {
 
   async #showFound(query, fly) {
     this.#query = query;
+    this.#tooltip.hide();
     this.#map.light(null);
     const { space, curve } = this.#shown;
     const found = await this.#find.show(query, (signal) =>
       this.#source.find(query, space, curve, signal),
     );
+    this.#checkDamageSoon();
     if (found !== null && found.extents > 0) {
       this.#map.light(query);
     }
     if (fly && found?.view) {
-      this.#map.flyTo(found.view);
+      this.#flyTo(found.view);
     }
+  }
+
+  /** Move what was found into view; the card that tells about it may take the lower part. */
+  #flyTo(place) {
+    this.#map.flyTo(place, SMALL_SCREEN.matches ? byId("find-results").offsetHeight : 0);
   }
 
   #clearFound() {
     this.#query = null;
+    this.#tooltip.hide();
     this.#find.clear();
     this.#map.light(null);
     this.#map.focus();
@@ -413,21 +451,55 @@ class Page {
   }
 
   async #catchUp({ type }) {
-    const before = this.#filesystem;
+    this.#tooltip.hide();
     try {
-      this.#filesystem = await this.#source.filesystem();
+      await this.#readFilesystem(true);
     } catch (error) {
       this.notice(errorWords(error));
       return;
     }
     this.notice(null);
-    this.#describe();
-    this.#redraw(before);
     if (type === "changed") {
       this.#map.flash();
     }
     if (this.#picked !== null) {
       this.#openPlace(this.#picked, true);
+    }
+  }
+
+  /**
+   * Learn anew what there is to know about the filesystem.
+   *
+   * @param {boolean} redrawn draw everything again, even if it seems to be as it was
+   */
+  async #readFilesystem(redrawn = false) {
+    const before = this.#filesystem;
+    const now = await this.#source.filesystem();
+    this.#filesystem = now;
+    this.#describe();
+    if (redrawn || now.generation !== before.generation) {
+      this.#redraw(before);
+    }
+  }
+
+  /**
+   * Tell of damage that was met while an answer was looked for, but not ask all the time. While it
+   * is mounted, the kernel is asked, and what is damaged is its affair.
+   */
+  #checkDamageSoon() {
+    if (this.#source.can.live && !this.#filesystem.mounted) {
+      clearTimeout(this.#damageTimer);
+      const wait = this.#damageAsked + DAMAGE_MS - performance.now();
+      this.#damageTimer = setTimeout(() => this.#checkDamage(), Math.max(wait, 0));
+    }
+  }
+
+  async #checkDamage() {
+    this.#damageAsked = performance.now();
+    try {
+      await this.#readFilesystem();
+    } catch {
+      // It was not the user who asked. Whoever does ask is told what is wrong.
     }
   }
 

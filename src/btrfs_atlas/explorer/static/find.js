@@ -119,12 +119,13 @@ export class Find {
   #results(found) {
     const { title, words, strip, view } = found;
     const show = () => this.#handlers.onShow(found);
+    const label = found.extents > 0 ? "Show the first extent" : "Show the place";
     return [
       el("h2", {}, title),
       ...words.map((line) => el("p", {}, line)),
       found.extents > 0 ? fragmentation(found) : null,
       found.extents > 0 ? drawnStrip(strip) : null,
-      view && el("button.plain", { type: "button", click: show }, "Show the first extent"),
+      view && el("button.plain", { type: "button", click: show }, label),
     ].filter((part) => part !== null && part !== undefined);
   }
 }

@@ -4,6 +4,9 @@ import { bar, capitalised, el, percent, size } from "./text.js";
 
 const NOTHING = "#000000";
 
+/** So few steps of a scale are a list that can be read; more are a band of colours. */
+const FEW_STEPS = 6;
+
 /** Fills the legend; remembers nothing but whether it is folded. */
 export class Legend {
   #element;
@@ -31,7 +34,7 @@ export class Legend {
   /** Show a legend of a source. */
   show({ title, note, scale, entries, read }) {
     this.#title.textContent = capitalised(title);
-    const drawn = scale ? scaleOf(entries) : histogram(entries);
+    const drawn = scale && !areFew(entries) ? scaleOf(entries) : histogram(entries);
     const words = note ? el("p.note", {}, note) : null;
     this.#body.replaceChildren(...[progress(read), drawn, words].filter(Boolean));
   }
@@ -53,6 +56,10 @@ function progress(read) {
 /** What is black or hatched is no colour of its own: where there is nothing, or nobody can tell. */
 function isRest({ colour, hatched }) {
   return hatched || colour === NOTHING;
+}
+
+function areFew(entries) {
+  return entries.filter((entry) => entry.bytes > 0 && !isRest(entry)).length <= FEW_STEPS;
 }
 
 function histogram(entries) {
@@ -112,7 +119,8 @@ function column(entry, most, total) {
   const { name, bytes, colour } = entry;
   const words = `${name}: ${size(bytes)}, ${percent(bytes, total)}`;
   const height = el("span.height", { "aria-hidden": "true" });
-  height.style.height = bytes > 0 ? `max(2px, ${(100 * bytes) / most}%)` : "0";
+  // As long as its square root, so that one large step does not make all others vanish.
+  height.style.height = bytes > 0 ? `max(2px, ${100 * Math.sqrt(bytes / most)}%)` : "0";
   const step = el("span.step", { "aria-hidden": "true" });
   step.style.background = colour;
   return el("li", { title: words }, el("span.for-readers", {}, words), height, step);

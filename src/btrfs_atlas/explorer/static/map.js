@@ -26,6 +26,9 @@ const BEFORE_MIDDLE = 0.25;
 /** Around the whole map, in pixels of the screen. */
 const MARGIN = 8;
 
+/** Around a place that is to be seen, in pixels of the screen. */
+const FREE_AROUND = 40;
+
 const FLASH_MS = 2400;
 const FLIGHT_S = 0.9;
 
@@ -75,7 +78,7 @@ export class AtlasMap {
   show(shown, maxZoom, labels) {
     const moved = shown.space !== this.#shown.space || shown.curve !== this.#shown.curve;
     this.#shown = { ...shown };
-    this.#map.setMaxZoom(Math.max(maxZoom + CLOSER, this.#wholeZoom()));
+    this.#setZooms(this.#wholeZoom(), Math.max(maxZoom + CLOSER, this.#wholeZoom()));
     this.#setDeepest(maxZoom);
     this.#addLayers();
     this.#tiles.refresh();
@@ -155,14 +158,23 @@ export class AtlasMap {
     }
   }
 
-  /** Move a place to the middle, so that one can follow; where the whole map fits, show that. */
-  flyTo(place) {
+  /**
+   * Move a place to the middle, so that one can follow; where the whole map fits, show that.
+   *
+   * @param {Place} place
+   * @param {number} bottom how much of the lower part of the window is covered: where the middle is
+   *     not well above that, the place comes to be higher
+   */
+  flyTo(place, bottom = 0) {
     if (place.z <= this.#wholeZoom()) {
       this.whole();
-    } else if (reducedMotion.matches) {
-      this.goTo(place);
+      return;
+    }
+    const middle = this.#lower(position(place, BEFORE_MIDDLE), place.z, bottom);
+    if (reducedMotion.matches) {
+      this.#map.setView(middle, place.z, { animate: false });
     } else {
-      this.#map.flyTo(position(place, BEFORE_MIDDLE), place.z, { duration: FLIGHT_S });
+      this.#map.flyTo(middle, place.z, { duration: FLIGHT_S });
     }
   }
 
@@ -174,10 +186,9 @@ export class AtlasMap {
 
   /** Move the window so far that a place is not under what covers its right and bottom edge. */
   reveal(place, right, bottom) {
-    const margin = 40;
     this.#map.panInside(position(place), {
-      paddingTopLeft: [margin, margin],
-      paddingBottomRight: [right + margin, bottom + margin],
+      paddingTopLeft: [FREE_AROUND, FREE_AROUND],
+      paddingBottomRight: [right + FREE_AROUND, bottom + FREE_AROUND],
       animate: !reducedMotion.matches,
     });
   }
@@ -217,6 +228,12 @@ export class AtlasMap {
     return placeOf({ lat: lat - shift, lng: lng + shift }, zoom);
   }
 
+  /** What must be in the middle for a position not to be under what covers the lower part. */
+  #lower(latlng, zoom, covered) {
+    const up = Math.max(covered + FREE_AROUND - this.#map.getSize().y / 2, 0);
+    return this.#map.unproject(this.#map.project(latlng, zoom).add([0, Math.ceil(up)]), zoom);
+  }
+
   #addLayers() {
     this.#tiles ??= this.#layer("tilePane", (place, signal) => this.#tile(place, signal));
     this.#borders ??= this.#layer("borders", (place) => this.#marks("borders", place));
@@ -249,8 +266,10 @@ export class AtlasMap {
     }
   }
 
-  #showLabels(labels) {
+  /** A single device needs no name: it would only hide what is in the middle of the map. */
+  #showLabels(all) {
     this.#labels.clearLayers();
+    const labels = all.length > 1 ? all : [];
     for (const { text, row, column } of labels) {
       const icon = L.divIcon({ className: "label", html: el("span", {}, text), iconSize: null });
       const options = { icon, interactive: false, keyboard: false };
@@ -275,9 +294,21 @@ export class AtlasMap {
 
   #resized() {
     const wasWhole = this.#map.getZoom() === this.#map.getMinZoom();
-    this.#map.setMinZoom(this.#wholeZoom());
+    this.#setZooms(this.#wholeZoom(), this.#map.getMaxZoom());
     if (wasWhole) {
       this.whole(false);
+    }
+  }
+
+  /**
+   * Set the range of zooms. What Leaflet itself has for that glides to the nearest zoom, and where
+   * that glide began is shown at its end, even if the map has been moved elsewhere since.
+   */
+  #setZooms(smallest, largest) {
+    Object.assign(this.#map.options, { minZoom: smallest, maxZoom: largest });
+    const zoom = this.#map.getZoom();
+    if (zoom < smallest || zoom > largest) {
+      this.#map.setZoom(zoom, { animate: false });
     }
   }
 

@@ -10,10 +10,14 @@ import {
   errorWords,
   fact,
   facts,
+  partWords,
   percent,
   size,
 } from "./text.js";
 import { groupWords, stateTitle } from "./words.js";
+
+const COPIES_COUNT =
+  "All sizes are those on the devices: what is there in two copies counts twice.";
 
 /** Opens at the right, on a phone at the bottom. */
 export class Panel {
@@ -113,7 +117,11 @@ export function filesystemPage(filesystem) {
     title: label || "Filesystem",
     content: [
       damage && el("p.error", {}, damage),
-      section(null, facts(fact("Path", path), fact("UUID", fsid), ...sizeFacts(filesystem))),
+      section(
+        null,
+        facts(fact("Path", path), fact("UUID", fsid), ...sizeFacts(filesystem)),
+        el("p.note", {}, COPIES_COUNT),
+      ),
       section(
         counted(devices.length, "device"),
         ...devices.map((device) => partBar(deviceName(device), device.allocated, device.size)),
@@ -127,6 +135,7 @@ function sizeFacts({ size: all, allocated, used, generation, sectorsize, nodesiz
   return [
     fact("Size", size(all)),
     fact("Allocated", `${size(allocated)}, ${percent(allocated, all)}`),
+    fact("Not allocated", `${size(all - allocated)}, ${percent(all - allocated, all)}`),
     fact("Used", `${size(used)}, ${percent(used, all)}`),
     fact("Generation", generation),
     fact("Sector, node", `${size(sectorsize)}, ${size(nodesize)}`),
@@ -165,7 +174,7 @@ function groupFacts(group) {
     facts(
       fact("Virtual address", group.vaddr),
       fact("Length", size(group.length)),
-      fact("Used", `${size(group.used)}, ${group.used_percent}%`),
+      fact("Used", `${size(group.used)}, ${percent(group.used, group.length)}`),
       group.extents && fact("Extents", extentsWords(group.extents)),
       group.extents?.count > 0 && sizesFact(group.extents),
       group.free && fact("Free space", freeWords(group.free)),
@@ -190,7 +199,7 @@ function freeWords({ count: number, bytes, largest }) {
 }
 
 function partBar(name, part, whole) {
-  const words = `${size(part)} of ${size(whole)}, ${percent(part, whole)}`;
+  const words = partWords(part, whole);
   const line = el("p", {}, el("span", {}, name), el("span.quiet", {}, words));
   return el("div.part", {}, line, bar(part / whole));
 }

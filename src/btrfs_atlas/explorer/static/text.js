@@ -13,7 +13,7 @@ const WHOLE = new Intl.NumberFormat("en");
  * @param {string} tag its name, and its classes after dots: "p.note.quiet"
  * @param {Object<string, ?>} attributes those that are functions become listeners of that event;
  *     null, undefined and false are left out
- * @param {...(Node|string|number|null)} children null and undefined are left out
+ * @param {...(Node|string|number|null|false)} children null, undefined and false are left out
  * @returns {HTMLElement}
  */
 export function el(tag, attributes = {}, ...children) {
@@ -23,16 +23,20 @@ export function el(tag, attributes = {}, ...children) {
   for (const [key, value] of Object.entries(attributes)) {
     setAttribute(element, key, value);
   }
-  element.append(...children.filter((child) => (child ?? null) !== null).map(asNode));
+  element.append(...children.filter(isThere).map(asNode));
   return element;
 }
 
 function setAttribute(element, key, value) {
   if (typeof value === "function") {
     element.addEventListener(key, value);
-  } else if (value !== null && value !== undefined && value !== false) {
+  } else if (isThere(value)) {
     element.setAttribute(key, value === true ? "" : value);
   }
+}
+
+function isThere(child) {
+  return child !== null && child !== undefined && child !== false;
 }
 
 function asNode(child) {
@@ -83,6 +87,11 @@ export function capitalised(text) {
 /** A device, by its number and, where that is known, its path. */
 export function deviceName({ devid, path }) {
   return path ? `${devid} ${path}` : String(devid);
+}
+
+/** A part of a whole, in bytes and in percent: "512.00MiB of 1.00GiB, 50%". */
+export function partWords(part, whole) {
+  return `${size(part)} of ${size(whole)}, ${percent(part, whole)}`;
 }
 
 /** A term and what is known about it, as a row of a list made by `facts()`. */

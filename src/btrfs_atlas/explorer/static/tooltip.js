@@ -1,6 +1,6 @@
 // The tooltip: what there is at the pixel under the mouse.
 
-import { age, deviceName, fact, facts, size } from "./text.js";
+import { age, deviceName, fact, facts, partWords, size } from "./text.js";
 import { groupWords, stateWords } from "./words.js";
 
 const DELAY_MS = 40;
@@ -10,6 +10,7 @@ const GAP = 16;
 export class Tooltip {
   #element;
   #ask;
+  #rightEdge;
   #newest = "0";
   #place = "";
   #timer = 0;
@@ -19,10 +20,12 @@ export class Tooltip {
   /**
    * @param {HTMLElement} element
    * @param {function(Place, AbortSignal): Promise<object>} ask for what there is at a pixel
+   * @param {function(): number} rightEdge how far to the right of the window it may reach
    */
-  constructor(element, ask) {
+  constructor(element, ask, rightEdge) {
     this.#element = element;
     this.#ask = ask;
+    this.#rightEdge = rightEdge;
   }
 
   /** The generation of the filesystem, to which the age of extents is told. */
@@ -34,7 +37,7 @@ export class Tooltip {
     this.#pointer = { x: clientX, y: clientY };
     const key = `${place.z}/${place.row}/${place.column}`;
     if (key === this.#place) {
-      this.#moveToPointer();
+      this.settle();
       return;
     }
     this.#stop();
@@ -46,6 +49,15 @@ export class Tooltip {
     this.#stop();
     this.#place = "";
     this.#element.hidden = true;
+  }
+
+  /** Go beside the pointer, where there is room. */
+  settle() {
+    const { x, y } = this.#pointer;
+    const { offsetWidth: width, offsetHeight: height, style } = this.#element;
+    const left = x + GAP + width > this.#rightEdge() ? x - GAP - width : x + GAP;
+    const top = y + GAP + height > innerHeight ? y - GAP - height : y + GAP;
+    style.transform = `translate(${Math.max(left, 4)}px, ${Math.max(top, 4)}px)`;
   }
 
   #stop() {
@@ -61,7 +73,7 @@ export class Tooltip {
       if (!signal.aborted) {
         this.#element.replaceChildren(...tooltipContent(found, this.#newest));
         this.#element.hidden = false;
-        this.#moveToPointer();
+        this.settle();
       }
     } catch {
       // Whoever wants to know can click, and is told what is wrong there.
@@ -69,15 +81,6 @@ export class Tooltip {
         this.#element.hidden = true;
       }
     }
-  }
-
-  /** Beside the pointer, where there is room for it. */
-  #moveToPointer() {
-    const { x, y } = this.#pointer;
-    const { offsetWidth: width, offsetHeight: height, style } = this.#element;
-    const left = x + GAP + width > innerWidth ? x - GAP - width : x + GAP;
-    const top = y + GAP + height > innerHeight ? y - GAP - height : y + GAP;
-    style.transform = `translate(${Math.max(left, 4)}px, ${Math.max(top, 4)}px)`;
   }
 }
 
@@ -90,7 +93,7 @@ function tooltipContent(found, newest) {
       device && fact("Physical", device.paddr),
       vaddr && fact("Virtual", vaddr),
       group && fact("Block group", groupWords(group)),
-      group && fact("Used", `${size(group.used)} of ${size(group.length)}, ${group.used_percent}%`),
+      group && fact("Used", partWords(group.used, group.length)),
       extent && fact("Extent", `${size(extent.length)} at ${extent.vaddr}`),
       extent && fact("Generation", age(extent.generation, newest)),
       extent && fact("References", extent.refs),
