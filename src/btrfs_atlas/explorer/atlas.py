@@ -340,12 +340,14 @@ class Atlas:
         palette = shown.colouring.palette()
         lengths = np.zeros(len(palette))
         lengths[UNREADABLE_VALUE] = sum(
-            part.length for part in line.parts if part.vaddr not in world.groups
+            part.length for part in line.parts if self.is_unreadable(part.vaddr)
         )
         read = 0
         for vaddr, group in world.groups.items():
             sums = self._ground.sums(line, vaddr, shown.name)
             if sums is None:
+                # What cannot be read, or is too much for the memory, will not be read later either.
+                read += self._store.failure(vaddr) is not None
                 continue
             read += 1
             known = sums[: lengths.size] * (1 if line.name == lines.VIRTUAL else _copies(group))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -46,6 +46,9 @@ _READING = 64
 
 _PATIENCE_SECONDS = 300.0
 """How long to wait for a tile while no more block groups have been read."""
+
+_LOOK_SECONDS = 0.02
+"""How often to look whether more has been read."""
 
 _PNG_COLOURS = 256
 """A PNG file with no more colours can have a palette, and is smaller then."""
@@ -217,18 +220,13 @@ class _Drawing:
 
     def _tile(self, space: str, colour: str, square: tuple[int, int, int], begun: int) -> Tile:
         """Return a tile, once all that lies on it has been read."""
-        read = -1.0
-        since = time.monotonic()
-        while not (tile := self._atlas.tile((space, self._curve, *square), colour)).complete:
-            now_read = self._atlas.legend(space, colour, square[0]).read
-            if now_read != read:
-                read, since = now_read, time.monotonic()
-            elif time.monotonic() - since > _PATIENCE_SECONDS:
-                raise BtrfsError(
-                    "reading the extents takes too long",
-                    hint=f"leave them out: --colour {' --colour '.join(_WITHOUT_EXTENTS)}",
-                )
+        place = space, self._curve, *square
+        tile = self._atlas.tile(place, colour)
+        for read in _reading(self._atlas, space, colour, square[0]):
+            if tile.complete:
+                break
             self._tell(begun + int(_READING * read))
+            tile = self._atlas.tile(place, colour)
         return tile
 
     def _tell(self, done: int) -> None:
@@ -300,12 +298,30 @@ def _filesystem(atlas: Atlas, curve: str, colours: Sequence[str]) -> Record:
 
 
 def _legend(atlas: Atlas, space: str, colour: str, zoom: int) -> Record:
-    """Return a legend; of what could not be read, nothing more will be read later."""
-    legend = overview.legend(atlas, space, colour, zoom)
-    if legend["read"] == 1:
-        return legend
-    lost = f"{100 * (1 - legend['read']):.1f}% of the block groups could not be read"
-    return legend | {"read": 1, "note": "; ".join(filter(None, [legend["note"], lost]))}
+    """Return a legend, once all that it counts has been read."""
+    for read in _reading(atlas, space, colour, zoom):
+        if read == 1:
+            break
+        time.sleep(_LOOK_SECONDS)
+    return overview.legend(atlas, space, colour, zoom)
+
+
+def _reading(atlas: Atlas, space: str, colour: str, zoom: int) -> Iterator[float]:
+    """Yield the part of the block groups that has been read so far, again and again.
+
+    Raises:
+        BtrfsError: It has not become more for a long time.
+    """
+    most, since = -1.0, time.monotonic()
+    while time.monotonic() - since < _PATIENCE_SECONDS:
+        read = atlas.legend(space, colour, zoom).read
+        if read > most:
+            most, since = read, time.monotonic()
+        yield read
+    raise BtrfsError(
+        "reading the extents takes too long",
+        hint=f"leave them out: --colour {' --colour '.join(_WITHOUT_EXTENTS)}",
+    )
 
 
 def _damage(found: Record) -> str | None:

@@ -193,8 +193,10 @@ class Ground:
                 if (
                     whole is None
                     or whole.line is not line
-                    or (whole.version != self._version
-                    and not (missing and time.monotonic() - whole.made < _REMAKE_SECONDS))
+                    or (
+                        whole.version != self._version
+                        and not (missing and time.monotonic() - whole.made < _REMAKE_SECONDS)
+                    )
                 ):
                     whole = self._wholes[key] = self._whole(line, shown)
         level = whole.pyramid.at(cell) or whole.coverage
