@@ -322,12 +322,11 @@ def _readable_or_not(
     """
     shift = line_start - group[0]
     for items, lost in extents_of.read(fs, *group):
-        unknown = _unknown_extents(lost, shift)
         if items is None:
-            yield unknown
-        else:
-            known = _extents(fs, items, group, line_start, verbose)
-            yield _merged(known, unknown) if lost else known
+            yield _unknown_extents(lost, shift)
+            continue
+        known = _extents(fs, items, group, line_start, verbose)
+        yield _merged(known, _unknown_extents(lost, shift)) if lost else known
 
 
 def _merged(known: Intervals, unknown: Intervals) -> Intervals:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from btrfs import constants
 from btrfs.columns import ItemBatch
@@ -157,6 +157,7 @@ def test_items_cut_short(size: int) -> None:
     assert len(names([(0, EXTENT_ITEM, NODESIZE, (whole + bytes(18))[:size])])) == 1
 
 
+@example(items=[(constants.ULLONG_MAX - GROUP, EXTENT_ITEM, 0, b"")])
 @given(
     st.lists(
         st.tuples(
