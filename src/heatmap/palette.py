@@ -81,6 +81,15 @@ def palette(colours: dict[str, int], hatched: str | None = None) -> Palette:
     return Palette(names, np.array(triples, dtype=np.uint8), value)
 
 
+def followed(first: Palette, second: Palette) -> Palette:
+    """Return a palette with the values of one, and behind them those of another.
+
+    What is hatched is that of the first; what the second has of it is shown like any colour.
+    """
+    colours = np.concatenate([first.colours, second.colours])
+    return Palette((*first.names, *second.names), colours, first.hatched)
+
+
 def legend_entries(
     shown: Palette,
     lengths: NDArray[np.float64],

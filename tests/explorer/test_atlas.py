@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from PIL import Image
 import heatmap
 from btrfs import constants
 from btrfs.ctree import FileSystem
-from btrfs_atlas.explorer import colourings, ground
+from btrfs_atlas.explorer import colourings, ground, store
 from btrfs_atlas.explorer.atlas import Atlas, Legend
 from heatmap import curves, layers, references
 from tests import support
@@ -30,11 +31,18 @@ from tests.library.reading import damaged
 SPACES = ("physical", "virtual")
 
 
-@pytest.fixture(scope="module")
-def sample() -> Iterator[Atlas]:
-    """The filesystem that comes with the package."""
+@contextmanager
+def sample_atlas() -> Iterator[Atlas]:
+    """Open the filesystem that comes with the package."""
     data = resources.files("btrfs_atlas") / "data" / "sample.btrfs-image"
     with resources.as_file(data) as path, Atlas([str(path)]) as atlas:
+        yield atlas
+
+
+@pytest.fixture(scope="module")
+def sample() -> Iterator[Atlas]:
+    """The same, for all tests of this module."""
+    with sample_atlas() as atlas:
         yield atlas
 
 
@@ -46,8 +54,9 @@ def live(mounted: support.LoopFilesystem) -> Iterator[Atlas]:
 
 
 def opened(png: bytes) -> NDArray[np.uint8]:
-    """Return the pixels of a PNG."""
-    return np.array(Image.open(io.BytesIO(png)))
+    """Return the pixels of a PNG: red, green, blue, and the opacity where there is any."""
+    image = Image.open(io.BytesIO(png))
+    return np.array(image if image.mode == "RGB" else image.convert("RGBA"))
 
 
 def finished_tile(
@@ -60,6 +69,7 @@ def finished_tile(
         if tile.complete:
             return opened(tile.png)
         assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def finished_legend(atlas: Atlas, space: str, colour: str) -> Legend:
@@ -90,6 +100,34 @@ def whole(atlas: Atlas, space: str, curve: str, colour: str, zoom: int) -> NDArr
 def test_first_zoom_is_the_picture_of_btrfs_heatmap(sample: Atlas, curve: str) -> None:
     picture = heatmap.walk_dev_extents(sample.fs, order=8, verbose=-1, curve=curve)
     assert (whole(sample, "physical", curve, "type", 0) == picture.pixels).all()
+
+
+def test_until_extents_are_read_their_block_groups_are_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(store.Store, "_next", lambda _: None)  # its thread reads nothing
+    with sample_atlas() as atlas:
+        picture = heatmap.walk_dev_extents(atlas.fs, order=9, verbose=-1).pixels
+        for row, column in np.ndindex(2, 2):
+            tile = atlas.tile(("physical", "hilbert", 1, row, column), "type", deadline=0.0)
+            assert not tile.complete
+            here = (slice(256 * at, 256 * at + 256) for at in (row, column))
+            assert (opened(tile.png) == picture[tuple(here)]).all()
+
+
+@pytest.mark.parametrize("zoom", [0, 1])
+def test_sketch_is_the_picture_of_btrfs_heatmap(sample: Atlas, zoom: int) -> None:
+    picture = heatmap.walk_dev_extents(sample.fs, order=8 + zoom, verbose=-1, curve="snake")
+    assert (opened(sample.sketch("physical", "snake", zoom)) == picture.pixels).all()
+
+
+def test_nobody_waits_while_much_is_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store.Store, "_next", lambda _: None)
+    with sample_atlas() as atlas:
+        begin = time.monotonic()
+        tile = atlas.tile(("physical", "hilbert", 1, 0, 0), "type", begin + 30)
+        assert not tile.complete
+        assert time.monotonic() - begin < 15
 
 
 @pytest.mark.parametrize(("curve", "zoom"), [("hilbert", 1), ("snake", 1), ("linear", 0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,8 +20,16 @@ from btrfs.errors import BtrfsError
 from btrfs.paths import Paths
 from btrfs.volumes import PROFILES
 from btrfs_atlas.explorer import lines, tiles
-from btrfs_atlas.explorer.colourings import FIRST, UNREADABLE_VALUE, ByExtent, ByGroup, Colourings
+from btrfs_atlas.explorer.colourings import (
+    FIRST,
+    UNREAD,
+    UNREADABLE_VALUE,
+    ByExtent,
+    ByGroup,
+    Colourings,
+)
 from btrfs_atlas.explorer.ground import Ground, Shown
+from btrfs_atlas.explorer.levels import Coverage
 from btrfs_atlas.explorer.lines import Line
 from btrfs_atlas.explorer.printable import printable
 from btrfs_atlas.explorer.store import (
@@ -35,7 +44,7 @@ from btrfs_atlas.explorer.tiles import Place, Square, Tile
 from btrfs_atlas.explorer.world import World, changed_groups, last_generation, look
 from heatmap import layers, owners, references
 from heatmap.intervals import Intervals
-from heatmap.palette import BLACK, LegendEntry, Palette, legend_entries
+from heatmap.palette import BLACK, LegendEntry, Palette, followed, legend_entries
 
 Addresses = NDArray[np.int64]
 
@@ -171,11 +180,26 @@ class Atlas:
             if deadline is None:
                 deadline = time.monotonic() + TILE_SECONDS
             sheet = self._ground.sheet(square, Shown(colour, colouring), deadline)
-            extents = tiles.intervals(sheet.coverage)
-            return Tile(tiles.draw(square, extents, colouring.palette()), sheet.complete)
+            drawn = self._extent_intervals(world, square, Shown(colour, colouring), sheet.coverage)
+            return Tile(tiles.draw(square, *drawn), sheet.complete)
         shown = self._group_intervals(world, square.line.name, colour, colouring)
         groups = _within(shown, square.ranges())
         return Tile(tiles.draw(square, groups, colouring.palette), complete=True)
+
+    def sketch(self, space: str, curve: str, zoom: int) -> bytes:
+        """Return the whole map at a low zoom, block groups by type, as PNG.
+
+        It is what tiles coloured by type show as long as no extents have been read.
+
+        Raises:
+            ValueError: There is no such space, curve or zoom.
+        """
+        world = self._world
+        line = _square(world, (space, curve, zoom, 0, 0)).line
+        by_type = self._colourings.colouring("type", math.inf)
+        assert isinstance(by_type, ByGroup)
+        shown = self._group_intervals(world, space, "type", by_type)
+        return tiles.draw_whole(line, curve, zoom, shown, by_type.palette)
 
     def borders(self, place: Place) -> bytes:
         """Return the borders of devices and of large block groups on a tile, as PNG.
@@ -334,6 +358,26 @@ class Atlas:
         current = {key: one for key, one in self._by_group.items() if key[0] == world.generation}
         self._by_group = {**current, key: found}
         return found
+
+    def _extent_intervals(
+        self, world: World, square: Square, shown: Shown, coverage: Coverage
+    ) -> tuple[Intervals, Palette]:
+        """Return what lies on a tile, extents as far as they are known, and its colours."""
+        colours = shown.colouring.palette()
+        found = tiles.intervals(coverage)
+        unread = np.flatnonzero(coverage.value == UNREAD)
+        by_group = shown.colouring.unread
+        if by_group is None or not unread.size:
+            return found, colours
+        groups = self._group_intervals(world, square.line.name, shown.name, by_group)
+        at = np.searchsorted(groups.start, coverage.start[unread], "right") - 1
+        value, used = coverage.value.astype(np.int64), np.ones(len(found))
+        known = groups.value[at] != by_group.palette.hatched
+        value[unread] = np.where(known, len(colours) + groups.value[at], UNREADABLE_VALUE)
+        if groups.used is not None:
+            used[unread] = groups.used[at]
+        drawn = Intervals(found.start, found.length, value, used)
+        return drawn, followed(colours, by_group.palette)
 
     def _legend_of_extents(self, world: World, line: Line, shown: Shown) -> Legend:
         self._ground.survey(line, shown)

@@ -78,6 +78,7 @@ class ByExtent:
         own_values: which value each extent has, not counting the special ones, as uint16.
         is_scale: the colours are the steps of a scale, the lowest first.
         compressed: it has to be known how extents are compressed.
+        unread: how a block group is shown until its extents have been read. None: as UNREAD.
         note: what there is to know about it.
     """
 
@@ -85,6 +86,7 @@ class ByExtent:
     own_values: Callable[[Extents], NDArray[np.integer]]
     is_scale: bool = False
     compressed: bool = False
+    unread: ByGroup | None = None
     note: str = ""
 
     def values(self, extents: Extents) -> NDArray[np.uint16]:
@@ -110,19 +112,23 @@ class Colourings:
     def __init__(self, trees: Trees, generation: int) -> None:
         self._trees = trees
         self.newest = generation + generation // _AGES + 1
+        types_of_groups = ByGroup(
+            layers.BLOCK_GROUPS,
+            layers.block_group_value,
+            shows_used=True,
+            note="block groups: the brighter, the fuller; zoom in to see extents",
+        )
         self._by_group = {
-            "type": ByGroup(
-                layers.BLOCK_GROUPS,
-                layers.block_group_value,
-                shows_used=True,
-                note="block groups: the brighter, the fuller; zoom in to see extents",
-            ),
+            "type": types_of_groups,
             "fill": _fill(),
             "profile": _profile(),
         }
         self._by_extent = {
             "type": ByExtent(
-                _types, lambda extents: extents.type, note="extents, by what they hold"
+                _types,
+                lambda extents: extents.type,
+                unread=types_of_groups,
+                note="extents, by what they hold",
             ),
             "age": ByExtent(
                 self._ages,

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 Progress = Callable[[int, int], None]
 
+_MAIN = "export-main.js"
+"""The module that starts the page."""
+
 ALWAYS = ("type", "fill", "profile")
 """The colourings that a file has, if no others are asked for."""
 
@@ -93,7 +96,8 @@ def export(
     shown = {colour["name"] for colour in found["filesystem"]["colours"]}
     wanted = (*ALWAYS, *IF_SMALL) if colours is None else colours
     left_out = [colour for colour in wanted if colour not in shown]
-    return Exported(bundle.page(found), left_out, _damage(found))
+    page = bundle.page(_MAIN, found, {"img-src": "data:"})
+    return Exported(bundle.with_policy(page), left_out, _damage(found))
 
 
 def contents(atlas: Atlas, curve: str, colours: Sequence[str] | None, progress: Progress) -> Record:
@@ -258,9 +262,9 @@ def _smallest(png: bytes) -> bytes | None:
     from PIL import Image
 
     image: Image.Image = Image.open(io.BytesIO(png))
-    if image.mode != "RGBA":
+    if image.mode == "RGB":
         image = _with_palette(image)
-    elif image.getchannel("A").getbbox() is None:
+    elif image.convert("RGBA").getchannel("A").getbbox() is None:
         return None
     file = io.BytesIO()
     image.save(file, format="PNG", optimize=True)

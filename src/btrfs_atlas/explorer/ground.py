@@ -51,6 +51,9 @@ _FILLED_AT_MOST = 0.75
 _SURVEY_SECONDS = 1.0
 """What is still to be read of a whole line is not looked for more often."""
 
+_FEW_JOBS = 4
+"""While more block groups than these are to be read, nobody waits for one: it would take long."""
+
 _REMAKE_SECONDS = 1.0
 """While block groups are read one after the other, levels of a line are not made more often."""
 
@@ -145,7 +148,7 @@ class Ground:
         fits = self._fits(parts, shown)
         if missing and fits:
             jobs = [self._job(square.line, part, shown, cell) for part in missing]
-            self._store.want(jobs, deadline)
+            self._want(jobs, deadline)
         exactly = cell < levels.FINEST_CELL or self._are_few(square.line, touched, shown)
         complete = True
         coverage = []
@@ -178,8 +181,13 @@ class Ground:
         if missing and now - self._surveyed.get(key, 0.0) > _SURVEY_SECONDS:
             self._surveyed[key] = now
             jobs = [self._job(line, part, shown, self._coarse_cell) for part in missing]
-            self._store.want(jobs, deadline, urgent=False)
+            self._want(jobs, deadline, urgent=False)
         return bool(missing)
+
+    def _want(self, jobs: list[Job], deadline: float, *, urgent: bool = True) -> None:
+        """Have jobs done, and wait for that if it is likely to be soon."""
+        is_soon = len(jobs) + self._store.backlog <= _FEW_JOBS
+        self._store.want(jobs, deadline if is_soon else 0.0, urgent=urgent)
 
     def _coarse_sheet(self, square: Square, shown: Shown, cell: int, deadline: float) -> Sheet:
         """Return what lies on a tile, from levels of the whole line."""

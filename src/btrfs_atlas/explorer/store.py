@@ -255,6 +255,11 @@ class Store:
         """Return why the extents of a block group cannot be read, if they cannot."""
         return self._failed.get(group)
 
+    @property
+    def backlog(self) -> int:
+        """How many jobs are not done yet."""
+        return len(self._jobs)
+
     def want(self, jobs: Iterable[Job], deadline: float = 0.0, *, urgent: bool = True) -> None:
         """Have jobs done, and wait for that, but not beyond a deadline of `time.monotonic()`.
 

@@ -28,14 +28,21 @@ _WIDE_HULL = 4
 _COMPRESS_LEVEL = 1
 """Of PNG: any more takes longer to make than to send."""
 
-_MARKS = {"found": (0xFF, 0xE0, 0x00, 0xFF), "changed": (0xFF, 0x7A, 0x00, 0xC0)}
-"""Red, green, blue and opacity of what is marked."""
+_CLEAR, _FOUND, _RIM, _CHANGED, _DEVICE_BORDER, _GROUP_BORDER = range(6)
+"""What there is on pictures of marks; the rim lets what is found be seen on a bright ground."""
 
-_RIM = (0, 0, 0, 0xC0)
-"""Around what is found, so that it is seen on a bright ground, too."""
-
-_DEVICE_BORDER = (0xFF, 0x9E, 0x1B, 0xFF)
-_GROUP_BORDER = (0x80, 0x86, 0x90, 0xA0)
+_MARK_COLOURS = np.array(
+    [
+        (0x00, 0x00, 0x00, 0x00),
+        (0xFF, 0xE0, 0x00, 0xFF),
+        (0x00, 0x00, 0x00, 0xC0),
+        (0xFF, 0x7A, 0x00, 0xC0),
+        (0xFF, 0x9E, 0x1B, 0xFF),
+        (0x80, 0x86, 0x90, 0xA0),
+    ],
+    dtype=np.uint8,
+)
+"""Red, green, blue and opacity of each of them."""
 
 _SMALLEST_GROUP = 24
 """Block groups have borders if as many pixels wide, about."""
@@ -138,6 +145,13 @@ def draw(square: Square, shown: Intervals, colours: Palette) -> bytes:
     return _png(_pixels(square, shown, colours))
 
 
+def draw_whole(line: Line, curve: str, zoom: int, shown: Intervals, colours: Palette) -> bytes:
+    """Return the whole of a zoom as PNG; for the arguments see `Square` and `draw()`."""
+    order = line.order(zoom)
+    whole = (order, 0, 0)
+    return _png(raster.draw_tile([shown], colours, (line.total_bytes, order), curve, whole))
+
+
 def intervals(coverage: Coverage) -> Intervals:
     """Return a coverage for the engine."""
     return Intervals(coverage.start, coverage.length, coverage.value)
@@ -166,18 +180,19 @@ def marks(square: Square, start: Positions, length: Positions, kind: str) -> byt
     value = np.zeros(begin.size, np.uint8)
     covered = Intervals(begin, np.maximum(1, end - begin), value)
     is_marked = _pixels(square, covered, _ON)[:, :, 0] > 0
-    picture = np.zeros((SIDE, SIDE, 4), np.uint8)
+    picture = np.full((SIDE, SIDE), _CLEAR, np.uint8)
     if kind == "found":
         picture[_grown(is_marked, 2)] = _RIM
-        is_marked = _grown(is_marked, 1)
-    picture[is_marked] = _MARKS[kind]
-    return _png(picture)
+        picture[_grown(is_marked, 1)] = _FOUND
+    else:
+        picture[is_marked] = _CHANGED
+    return _png(picture, _MARK_COLOURS)
 
 
 def borders(square: Square) -> bytes:
     """Return a transparent picture with the borders of devices and, if large, of block groups."""
     positions = square.positions()
-    picture = np.zeros((SIDE, SIDE, 4), np.uint8)
+    picture = np.full((SIDE, SIDE), _CLEAR, np.uint8)
     smallest = square.bytes_per_pixel * _SMALLEST_GROUP**2
     edges = [
         edge
@@ -189,7 +204,7 @@ def borders(square: Square) -> bytes:
     picture[_borders(square, positions, edges)] = _GROUP_BORDER
     starts = [device.start for device in square.line.devices[1:]]
     picture[_borders(square, positions, starts)] = _DEVICE_BORDER
-    return _png(picture)
+    return _png(picture, _MARK_COLOURS)
 
 
 def _borders(square: Square, positions: Positions, edges: Iterable[int]) -> NDArray[np.bool_]:
@@ -230,12 +245,22 @@ def _pixels(square: Square, shown: Intervals, colours: Palette) -> NDArray[np.ui
     )
 
 
-def _png(pixels: NDArray[np.uint8]) -> bytes:
+def _png(pixels: NDArray[np.uint8], colours: NDArray[np.uint8] | None = None) -> bytes:
+    """Return a picture as PNG.
+
+    Args:
+        pixels: array (rows, columns, 3), red, green and blue; with colours, (rows, columns).
+        colours: array (colours, 4), red, green, blue and opacity, of which the pixels are indexes.
+    """
     from PIL import Image
 
-    file = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    image.save(file, format="PNG", compress_level=_COMPRESS_LEVEL)
+    options = {}
+    if colours is not None:
+        image.putpalette(colours[:, :3].tobytes())
+        options["transparency"] = colours[:, 3].tobytes()
+    file = io.BytesIO()
+    image.save(file, format="PNG", compress_level=_COMPRESS_LEVEL, **options)
     return file.getvalue()
 
 
