@@ -26,7 +26,7 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, FloatRect, Locator, Page, expect
+from playwright.sync_api import Browser, FloatRect, Locator, Page, Route, expect
 
 import btrfs
 from btrfs import ioctl
@@ -339,6 +339,40 @@ def pixels(png: bytes) -> NDArray[np.uint8]:
 # The map.
 
 
+def test_until_there_are_tiles_a_sketch_is_to_be_seen(screen: Screen) -> None:
+    held: list[Route] = []
+    is_held = True
+
+    def hold(route: Route) -> None:
+        if is_held:
+            held.append(route)
+        else:
+            route.continue_()
+
+    screen.page.route("**/tile/**", hold)
+    screen.page.goto(screen.server.url)
+    screen.page.wait_for_selector("html[data-tiles=sketched]", state="attached")
+    sketch = screen.page.locator(".leaflet-sketch-pane img")
+    box = sketch.bounding_box()
+    assert box is not None
+    assert box["width"] == pytest.approx(box["height"])
+    assert (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) == pytest.approx(
+        screen.middle(), abs=1
+    )
+    is_held = False
+    for route in held:
+        route.continue_()
+    screen.wait()
+    expect(sketch).to_have_count(0)
+
+
+def test_a_sketch_is_not_shown_in_place_of_something_else(screen: Screen) -> None:
+    screen.page.route("**/tile/**", lambda _: None)
+    screen.page.goto(f"{screen.server.url}#virtual/hilbert/type")
+    expect(screen.part("legend")).to_contain_text("Type")
+    expect(screen.page.locator(".leaflet-sketch-pane img")).to_have_count(0)
+
+
 def test_tiles_are_the_picture(screen: Screen, explored: Explored, tmp_path: Path) -> None:
     zoom = 1
     screen.open()
@@ -491,7 +525,8 @@ def test_odd_names_are_text(screen: Screen, explored: Explored) -> None:
         owner = screen.part("panel").get_by_role("button").filter(has_text=shown)
         expect(owner).to_be_visible()
     assert screen.page.title() == explored.ask("/filesystem")["label"] == LABEL
-    assert screen.page.locator("i, script:not([src])").count() == 0
+    # The page itself has its contents and its program.
+    assert screen.page.locator("i, script").count() == 2
 
 
 # The keyboard, and other windows.

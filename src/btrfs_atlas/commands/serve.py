@@ -30,9 +30,6 @@ _DEFAULT_MEMORY = "1GiB"
 _LEAST_MEMORY = 16 << 20
 _MAX_PORT = (1 << 16) - 1
 
-_FIRST_ZOOM = 2
-"""At which the whole map fills a window on most screens."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what this command takes."""
@@ -65,8 +62,6 @@ def run(args: argparse.Namespace) -> None:
 
     with listen(args.host, args.port) as sock:
         atlas = _atlas(args)
-        # What a page shows first, unless that is a large filesystem: no extents then.
-        atlas.read_ahead("physical", "type", min(_FIRST_ZOOM, atlas.lines["physical"].max_zoom))
         token = guard.new_token()
         hosts = guard.Hosts(args.host, sock.getsockname()[1])
         _tell(f"{hosts.url}/{token}/", args, sock)

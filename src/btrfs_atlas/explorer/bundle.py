@@ -1,10 +1,11 @@
-"""The page and all that it consists of as a single file, which a browser opens from disk.
+"""The page and all that it consists of as one piece, for the server and for a file.
 
-From disk, a browser loads no modules from other files. So the modules become one: each is put into
+A browser that asks for each module and style sheet has waited for twenty answers before it can show
+anything, and from disk it loads no modules at all. So the modules become one: each is put into
 a function that returns what the module exports, and an import is taken from what another one
 returned. That needs no more than to understand the few forms of `import` and `export` that are in
 use. A content security policy allows nothing but this one script and the style sheets, by their
-hashes, so that no text of the contents can ever become a program, and the page can load nothing.
+hashes, so that no text of the contents can ever become a program.
 """
 
 from __future__ import annotations
@@ -15,37 +16,90 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 STATIC = Path(__file__).with_name("static")
 
-MAIN = "export-main.js"
-"""The module that starts the page; the contents are in the element that it looks for."""
+CONTENTS = "contents"
+"""The id of the element with the contents of a page, which the module that starts it looks for."""
 
 _LICENSES = ("vendor/leaflet/LICENSE",)
 """What has to go with code that others wrote."""
 
 
-def page(contents: dict[str, Any]) -> str:
-    """Return the page with these contents, HTML.
+class Page(NamedTuple):
+    """A page.
+
+    Attributes:
+        html: all of it.
+        policy: the content security policy that it needs, and no more than that.
+    """
+
+    html: str
+    policy: str
+
+
+def page(main: str, contents: dict[str, Any], may_load: dict[str, str]) -> Page:
+    """Return the page with some contents.
 
     Args:
-        contents: what the module MAIN gets, to be written as JSON.
+        main: the module that starts it, a path in the folder STATIC.
+        contents: what that gets, to be written as JSON.
+        may_load: what else the page may do: sources by the names of the policy's directives.
     """
+    frame = _frame(main)
+    rules = {
+        "default-src": "'none'",
+        "script-src": frame.script,
+        "style-src": frame.styles,
+        **may_load,
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    policy = "; ".join(f"{directive} {sources}" for directive, sources in rules.items())
+    return Page(f"{frame.before}{_json(contents)}{frame.behind}", policy)
+
+
+def with_policy(shown: Page) -> str:
+    """Return a page that has its policy in itself, as there is no server to tell it."""
+    element = f'<meta http-equiv="Content-Security-Policy" content="{shown.policy}">'
+    return _inserted(shown.html, '<meta charset="utf-8">\n', f"    {element}\n")
+
+
+class _Frame(NamedTuple):
+    """A page without its contents.
+
+    Attributes:
+        before: what is before them.
+        behind: and behind.
+        script: the hash of its script, as a policy names it.
+        styles: the hashes of its style sheets.
+    """
+
+    before: str
+    behind: str
+    script: str
+    styles: str
+
+
+@cache
+def _frame(main: str) -> _Frame:
     html = (STATIC / "index.html").read_text(encoding="utf-8")
     sheets = [_style(name) for name in _STYLE_SHEET.findall(html)]
-    script = _in_element(bundle(MAIN))
-    html = _STYLE_SHEET.sub("", _MODULE.sub("", html))
-    head = "".join(f"    <style>{sheet}</style>\n" for sheet in sheets)
-    body = (
-        f'    <script id="contents" type="application/json">{_json(contents)}</script>\n'
-        f'    <script type="module">{script}</script>\n'
+    script = _in_element(bundle(main))
+    html = _STYLE_SHEET.sub("", html)
+    html = _inserted(
+        html, "</title>\n", "".join(f"    <style>{sheet}</style>\n" for sheet in sheets)
     )
-    html = _inserted(html, '<meta charset="utf-8">\n', f"    {_policy(script, sheets)}\n")
-    html = _inserted(html, "</title>\n", head)
     before, end, behind = html.rpartition("  </body>")
-    return f"{before}{body}{end}{behind}"
+    return _Frame(
+        f'{before}    <script id="{CONTENTS}" type="application/json">',
+        f'</script>\n    <script type="module">{script}</script>\n{end}{behind}',
+        _hash(script),
+        " ".join(_hash(sheet) for sheet in sheets),
+    )
 
 
 def bundle(name: str) -> str:
@@ -60,40 +114,28 @@ def bundle(name: str) -> str:
 
 
 def _add(name: str, modules: dict[str, str]) -> None:
-    """Add a module, and before it those that it imports."""
-    text = (STATIC / name).read_text(encoding="utf-8")
-    for match in _IMPORT.finditer(text):
-        imported = _imported(name, match["path"])
-        if imported not in modules:
-            _add(imported, modules)
-    modules[name] = _function(name, text)
-
-
-def _function(name: str, text: str) -> str:
-    """Return a module as a function, and its call."""
+    """Add a module as a function and its call, and before it those that it imports."""
     exports: list[str] = []
 
-    def declared(match: re.Match[str]) -> str:
-        exports.append(match["name"])
-        return match["declaration"]
+    def replaced(match: re.Match[str]) -> str:
+        if match["declaration"]:
+            exports.append(match["name"])
+            return f"\n{match['declaration']}"
+        if match["exported"]:
+            exports.extend(_renamed(match["exported"], "{1}: {0}"))
+            return "\n"
+        if not match["path"]:
+            raise ValueError(f"{name}: not understood: {match[0].strip()}")
+        imported = posixpath.normpath(posixpath.join(posixpath.dirname(name), match["path"]))
+        if imported not in modules:
+            _add(imported, modules)
+        names = match["all"] or f"{{ {', '.join(_renamed(match['imported'], '{0}: {1}'))} }}"
+        return f"\nconst {names} = modules[{json.dumps(imported)}];"
 
-    def listed(match: re.Match[str]) -> str:
-        exports.extend(_renamed(match["names"], "{1}: {0}"))
-        return ""
-
-    def imported(match: re.Match[str]) -> str:
-        module = f"modules[{json.dumps(_imported(name, match['path']))}]"
-        if match["all"]:
-            return f"const {match['all']} = {module};"
-        return f"const {{ {', '.join(_renamed(match['names'], '{0}: {1}'))} }} = {module};"
-
-    body = _IMPORT.sub(imported, text)
-    body = _EXPORTS.sub(listed, _EXPORT.sub(declared, body))
-    unknown = _ANY.search(body)
-    if unknown is not None:
-        raise ValueError(f"{name}: not understood: {unknown[0]}")
-    returned = ", ".join(exports)
-    return f"modules[{json.dumps(name)}] = (() => {{\n{body}\nreturn {{ {returned} }};\n}})();"
+    text = (STATIC / name).read_text(encoding="utf-8")
+    body = _STATEMENT.sub(replaced, f"\n{text}")
+    function = f"() => {{{body}\nreturn {{ {', '.join(exports)} }};\n}}"
+    modules[name] = f"modules[{json.dumps(name)}] = ({function})();"
 
 
 def _renamed(names: str, form: str) -> Iterator[str]:
@@ -101,11 +143,6 @@ def _renamed(names: str, form: str) -> Iterator[str]:
     for name in filter(None, (name.strip() for name in names.split(","))):
         old, renamed, new = name.partition(" as ")
         yield form.format(old, new) if renamed else old
-
-
-def _imported(name: str, path: str) -> str:
-    """Return the name of the module that a module imports by a relative path."""
-    return posixpath.normpath(posixpath.join(posixpath.dirname(name), path))
 
 
 def _licenses() -> Iterator[str]:
@@ -130,22 +167,6 @@ def _json(contents: dict[str, Any]) -> str:
     return json.dumps(contents, separators=(",", ":"), allow_nan=False).replace("<", r"\u003c")
 
 
-def _policy(script: str, sheets: list[str]) -> str:
-    """Return the element that tells a browser what the page may do."""
-    styles = " ".join(_hash(sheet) for sheet in sheets)
-    policy = "; ".join(
-        [
-            "default-src 'none'",
-            f"script-src {_hash(script)}",
-            f"style-src {styles}",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-        ]
-    )
-    return f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-
-
 def _hash(text: str) -> str:
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return f"'sha256-{digest}'"
@@ -158,20 +179,16 @@ def _inserted(html: str, behind: str, text: str) -> str:
     return f"{before}{found}{text}{rest}"
 
 
-# How the page names its parts.
-_STYLE_SHEET = re.compile(r' *<link rel="stylesheet" href="static/([\w./-]+)">\n')
-_MODULE = re.compile(
-    r' *(?:<link rel="modulepreload" href="[\w./-]+">'
-    r'|<script type="module" src="[\w./-]+"></script>)\n'
-)
+_STYLE_SHEET = re.compile(r' *<link rel="stylesheet" href="([\w./-]+)">\n')
+"""How the page names its style sheets."""
 
-# Statements of modules; they begin a line.
-_IMPORT = re.compile(
-    r'^import (?:\* as (?P<all>\w+)|\{(?P<names>[^}]*)\}) from "(?P<path>\.{1,2}/[^"]+)";$',
+_STATEMENT = re.compile(
+    r"\n(?:"
+    r'import (?:\* as (?P<all>\w+)|\{(?P<imported>[^}]*)\}) from "(?P<path>\.{1,2}/[^"\n]+)";$'
+    r"|export (?P<declaration>(?:const|class|(?:async )?function) (?P<name>\w+))"
+    r"|export \{(?P<exported>[^}]*)\};$"
+    r"|(?:import|export)\b.*$"
+    r")",
     re.MULTILINE,
 )
-_EXPORT = re.compile(
-    r"^export (?P<declaration>(?:const|class|(?:async )?function) (?P<name>\w+))", re.MULTILINE
-)
-_EXPORTS = re.compile(r"^export \{(?P<names>[^}]*)\};$", re.MULTILINE)
-_ANY = re.compile(r"^(?:import|export)\b.*$", re.MULTILINE)
+"""The forms of import and export, and any other. They begin a line; so the search is quick."""

@@ -174,7 +174,7 @@ class Listener:
             record = {"generation": str(self._generation), "groups": groups}
             events += _event("changed", record)
         if self._loaded:
-            events += _event("loaded", {})
+            events += LOADED
         self._generation, self._groups, self._loaded = None, set(), False
         return events
 
@@ -182,3 +182,7 @@ class Listener:
 def _event(name: str, record: dict[str, Any]) -> bytes:
     """Return an event as it is sent."""
     return f"event: {name}\ndata: {json.dumps(record)}\n\n".encode()
+
+
+LOADED = _event("loaded", {})
+"""Tells that more was read."""

@@ -5,6 +5,7 @@ It is returned as plain data, to be written as JSON, in which numbers that can e
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,14 @@ def filesystem(atlas: Atlas) -> Record:
         "curves": list(curves.CURVES),
         "colours": [{"name": name, "title": title} for name, title in NAMES.items()],
     }
+
+
+def sketch(atlas: Atlas, zoom: int) -> Record:
+    """Return a picture of the whole map, to be seen until there are tiles, and of what it is."""
+    space, curve, colour = next(iter(atlas.lines)), curves.CURVES[0], next(iter(NAMES))
+    png = atlas.sketch(space, curve, min(zoom, atlas.lines[space].max_zoom))
+    url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return {"space": space, "curve": curve, "colour": colour, "url": url}
 
 
 def legend(atlas: Atlas, space: str, colour: str, zoom: int) -> Record:

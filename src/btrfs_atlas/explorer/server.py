@@ -6,9 +6,8 @@ read the filesystem (find, details), and what is answered from memory. A lane th
 
 Addresses of what there is, all below the token:
 
-    /                                           the page
-    /static/NAME                                what it consists of
-    /filesystem                                 what the page asks first
+    /                                           the page, with what it has to know first
+    /filesystem                                 that again, as it is now
     /tile/SPACE/CURVE/COLOUR/Z/ROW/COLUMN.png   a square of the map
     /marks/KIND/SPACE/CURVE/Z/ROW/COLUMN.png    what is laid over it: borders, changed, found (?q=)
     /legend/SPACE/COLOUR                        what the colours mean (?z=)
@@ -29,8 +28,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
@@ -41,13 +39,13 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 
 from btrfs.errors import BtrfsError
-from btrfs_atlas.explorer import overview
+from btrfs_atlas.explorer import bundle, overview
 from btrfs_atlas.explorer.atlas import TILE_SECONDS
 from btrfs_atlas.explorer.colourings import NAMES
 from btrfs_atlas.explorer.guard import Guard, Hosts
 from btrfs_atlas.explorer.lanes import BusyError, Lane, LeftError, left
-from btrfs_atlas.explorer.lines import TILE_ORDER
-from btrfs_atlas.explorer.live import Listener, Live
+from btrfs_atlas.explorer.lines import PHYSICAL, TILE_ORDER
+from btrfs_atlas.explorer.live import LOADED, Listener, Live
 from heatmap import curves
 
 if TYPE_CHECKING:
@@ -62,15 +60,16 @@ _T = TypeVar("_T")
 PIXELS = 1 << TILE_ORDER
 """Pixels of a tile, in a row or column."""
 
-_STATIC = Path(__file__).with_name("static")
-_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".png": "image/png",
-    ".svg": "image/svg+xml",
-}
-"""The kinds of files that a page consists of; no others are served."""
+_MAIN = "main.js"
+"""The module that starts the page."""
+
+_MAY_LOAD = {"img-src": "'self' data: blob:", "connect-src": "'self'"}
+
+_SKETCH_ZOOM = 1
+"""Of the picture that comes with the page."""
+
+_FIRST_ZOOM = 2
+"""At which the whole map fills a window on most screens."""
 
 _KEEP = "private, max-age=86400, immutable"
 """Of pictures: what an address with a generation shows stays the same."""
@@ -97,8 +96,7 @@ def application(atlas: Atlas, token: str, hosts: Hosts) -> ASGIApp:
     pixel = "{space}/{curve}/{z:natural}/{row:natural}/{column:natural}"
     tile = "{z:natural}/{row:natural}/{column:natural}.png"
     routes = {
-        "/": _page,
-        "/static/{name:path}": _static,
+        "/": served.page,
         "/filesystem": served.filesystem,
         f"/tile/{{space}}/{{curve}}/{{colour}}/{tile}": served.tile,
         f"/marks/{{kind}}/{{space}}/{{curve}}/{tile}": served.marks,
@@ -142,8 +140,15 @@ class _Served:
         self._telling = Lane(threads=2, limit=64)
         self._found: OrderedDict[tuple[int, str, str, str], Found] = OrderedDict()
 
+    async def page(self, request: Request) -> Response:
+        """Answer with the page."""
+        page = await self._telling.run(self._page, request.receive)
+        policy = f"{page.policy}; frame-ancestors 'none'"
+        headers = {"content-security-policy": policy}
+        return Response(page.html, headers=headers, media_type="text/html")
+
     async def filesystem(self, request: Request) -> Response:
-        """Answer what the page asks first."""
+        """Answer what there is to know about the filesystem as a whole."""
         work = partial(overview.filesystem, self._atlas)
         return _json(await self._telling.run(work, request.receive))
 
@@ -248,6 +253,17 @@ class _Served:
 
     # What is done by other threads. Modules that the first picture does not need are imported here.
 
+    def _page(self) -> bundle.Page:
+        contents = {
+            "filesystem": overview.filesystem(self._atlas),
+            "sketch": overview.sketch(self._atlas, _SKETCH_ZOOM),
+        }
+        page = bundle.page(_MAIN, contents, _MAY_LOAD)
+        # The browser has enough to do until it asks for tiles.
+        line = self._atlas.lines[PHYSICAL]
+        self._atlas.read_ahead(line.name, next(iter(NAMES)), min(_FIRST_ZOOM, line.max_zoom))
+        return page
+
     def _at(self, place: _Place) -> dict[str, Any]:
         from btrfs_atlas.explorer.details import at
 
@@ -321,41 +337,11 @@ class _Stream(Response):
     async def _send(self, listener: Listener, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
-        # Something at once, so that the listener knows that it is connected.
-        event = b": welcome\n\n"
+        # At once: of what was read before it was connected, the page was not told.
+        event = LOADED
         while True:
             await send({"type": "http.response.body", "body": event, "more_body": True})
             event = await listener.next()
-
-
-# Files of the page.
-
-
-async def _static(request: Request) -> Response:
-    """Answer with one of the files that the page consists of."""
-    return _file(request.path_params["name"])
-
-
-async def _page(_: Request) -> Response:
-    """Answer with the page."""
-    return _file("index.html")
-
-
-def _file(name: str) -> Response:
-    path = _files().get(name)
-    if path is None:
-        raise _unknown("file")
-    return Response(path.read_bytes(), media_type=_TYPES[path.suffix])
-
-
-@cache
-def _files() -> dict[str, Path]:
-    """Return the files of the page by their names; what is not in here cannot be reached."""
-    return {
-        path.relative_to(_STATIC).as_posix(): path
-        for path in _STATIC.rglob("*")
-        if path.suffix in _TYPES and path.is_file()
-    }
 
 
 # What was asked for.

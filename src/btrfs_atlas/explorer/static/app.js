@@ -19,21 +19,17 @@ const SMALL_SCREEN = matchMedia("(max-width: 700px)");
 /**
  * Start the page.
  *
- * @param {object} source where it gets what it shows (source.js, embedded.js)
+ * @param {function(new: object, object)} Source where it gets what it shows (source.js,
+ *     embedded.js), made of the contents that came with the page
  */
-export async function start(source) {
+export function start(Source) {
   startTheme(byId("theme"));
-  const page = new Page(source);
-  try {
-    await page.open();
-  } catch (error) {
-    page.notice(errorWords(error));
-  }
+  new Page(new Source(JSON.parse(byId("contents").textContent))).open();
 }
 
 class Page {
   #source;
-  #filesystem = null;
+  #filesystem;
   #shown = { space: null, curve: null, colour: null };
   #query = null;
   #picked = null;
@@ -51,6 +47,7 @@ class Page {
 
   constructor(source) {
     this.#source = source;
+    this.#filesystem = source.first;
     this.#panel = new Panel(byId("panel"), () => this.#closePanel());
     this.#legend = new Legend(byId("legend"));
     this.#legend.fold(SMALL_SCREEN.matches);
@@ -67,16 +64,14 @@ class Page {
     new LeftSide(byId("find-results"), byId("legend"), this.#legend).watch();
   }
 
-  async open() {
-    // Listening begins before reading, so that no change is missed between the two.
-    if (this.#source.can.live) {
-      this.#source.events((event) => this.#happened(event));
-    }
-    this.#filesystem = await this.#source.filesystem();
+  open() {
     this.#describe();
     this.#fillChoices();
     this.#map = new AtlasMap(byId("map"), this.#source, this.#mapHandlers());
     this.#listen();
+    if (this.#source.can.live) {
+      this.#source.events((event) => this.#happened(event));
+    }
     this.#apply(parseView(location.hash));
   }
 
@@ -117,9 +112,7 @@ class Page {
       onLeave: () => this.#tooltip.hide(),
       onPick: (place) => this.#pick(place),
       onMoved: () => this.#moved(),
-      onProgress: (complete) => {
-        document.documentElement.dataset.tiles = complete ? "complete" : "loading";
-      },
+      onProgress: tellProgress,
     };
   }
 
@@ -180,6 +173,9 @@ class Page {
     const isFirst = this.#shown.space === null;
     this.#tooltip.hide();
     this.#show(shown);
+    if (isFirst && isOf(shown, this.#source.sketch)) {
+      this.#map.sketch(this.#source.sketch.url);
+    }
     if (view.middle === null ? isFirst : !samePlace(view.middle, this.#map.middle)) {
       this.#map.goTo(view.middle);
     }
@@ -436,10 +432,6 @@ class Page {
   // What happens to the filesystem
 
   #happened(event) {
-    // Before the first answer there is nothing to refresh.
-    if (this.#filesystem === null) {
-      return;
-    }
     if (event.type === "lost") {
       this.notice("The connection to btrfs-atlas is lost. Trying again …");
     } else if (event.type === "loaded") {
@@ -513,6 +505,14 @@ class Page {
   }
 }
 
+/** For tests, and for those who measure: how far the map is, and when it first came so far. */
+function tellProgress(progress) {
+  document.documentElement.dataset.tiles = progress;
+  if (performance.getEntriesByName(progress).length === 0) {
+    performance.mark(progress);
+  }
+}
+
 function byId(id) {
   return document.getElementById(id);
 }
@@ -523,6 +523,11 @@ function click(id, action) {
 
 function titled(name) {
   return { name, title: name };
+}
+
+/** Whether a sketch, if there is one, is a picture of what is shown. */
+function isOf(shown, sketch) {
+  return Object.entries(shown).every(([name, value]) => value === sketch?.[name]);
 }
 
 /** Fill a select; one that leaves no choice is not shown. */

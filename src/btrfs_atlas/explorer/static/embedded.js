@@ -10,6 +10,9 @@ import { SourceError } from "./source.js";
 export class EmbeddedSource {
   can = { find: false, details: false, live: false, deep: false };
 
+  /** There is no need for one: all tiles are at hand. */
+  sketch = null;
+
   #data;
   #groups;
   #chunks;
@@ -19,6 +22,7 @@ export class EmbeddedSource {
   /** @param {object} data see `contents()` in explorer/export.py */
   constructor(data) {
     const { filesystem, groups, chunks, parts } = data;
+    this.first = filesystem;
     this.#data = data;
     this.#chunks = new Map(chunks.map((chunk) => [BigInt(chunk.vaddr), readChunk(chunk)]));
     this.#groups = new Map(groups.map((group) => [group.vaddr, group]));
@@ -31,7 +35,7 @@ export class EmbeddedSource {
   }
 
   async filesystem() {
-    return this.#data.filesystem;
+    return this.first;
   }
 
   async tile(space, curve, colour, z, row, column) {

@@ -3,4 +3,4 @@
 import { start } from "./app.js";
 import { EmbeddedSource } from "./embedded.js";
 
-start(new EmbeddedSource(JSON.parse(document.getElementById("contents").textContent)));
+start(EmbeddedSource);

@@ -3,4 +3,4 @@
 import { start } from "./app.js";
 import { LiveSource } from "./source.js";
 
-start(new LiveSource());
+start(LiveSource);

@@ -41,7 +41,9 @@ const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
  *     onLeave()               it is no longer
  *     onPick(place)           a pixel was clicked or tapped
  *     onMoved()               the view has moved, or zoomed
- *     onProgress(complete)    whether all that is to be seen is there
+ *     onProgress(progress)    "loading"; "sketched": the whole map is to be seen, if not in full
+ *                             detail; "drawn": every tile shows something; "complete": nothing
+ *                             is missing
  */
 export class AtlasMap {
   #source;
@@ -49,6 +51,8 @@ export class AtlasMap {
   #map;
   #tiles = null;
   #borders = null;
+  #sketch = null;
+  #sketched = false;
   #found = null;
   #flash = null;
   #flashEnd = 0;
@@ -77,6 +81,7 @@ export class AtlasMap {
    */
   show(shown, maxZoom, labels) {
     const moved = shown.space !== this.#shown.space || shown.curve !== this.#shown.curve;
+    this.#dropSketch();
     this.#shown = { ...shown };
     this.#setZooms(this.#wholeZoom(), Math.max(maxZoom + CLOSER, this.#wholeZoom()));
     this.#setDeepest(maxZoom);
@@ -89,8 +94,18 @@ export class AtlasMap {
     this.#showLabels(labels);
   }
 
+  /** Show a picture of the whole map, below the tiles, until they are there. */
+  async sketch(url) {
+    const sketch = L.imageOverlay(url, SQUARE, { pane: "sketch" }).addTo(this.#map);
+    this.#sketch = sketch;
+    await sketch.getElement().decode();
+    this.#sketched = this.#sketch === sketch;
+    this.#tellProgress();
+  }
+
   /** Draw everything again: the filesystem has changed. */
   refresh() {
+    this.#dropSketch();
     this.#layers().forEach((layer) => layer.refresh());
   }
 
@@ -313,8 +328,27 @@ export class AtlasMap {
   }
 
   #tellProgress() {
-    const complete = !this.#moving && this.#layers().every((layer) => layer.isComplete());
-    this.#handlers.onProgress(complete);
+    const progress = this.#progress();
+    if (progress === "complete") {
+      this.#dropSketch();
+    }
+    this.#handlers.onProgress(progress);
+  }
+
+  #progress() {
+    if (this.#moving) {
+      return "loading";
+    }
+    if (!this.#tiles?.isDrawn()) {
+      return this.#sketched ? "sketched" : "loading";
+    }
+    return this.#layers().every((layer) => layer.isComplete()) ? "complete" : "drawn";
+  }
+
+  #dropSketch() {
+    this.#sketch?.remove();
+    this.#sketch = null;
+    this.#sketched = false;
   }
 
   #listen(element) {
@@ -388,11 +422,11 @@ function createMap(element) {
     inertia: !reducedMotion.matches,
     wheelPxPerZoomLevel: 100,
   });
-  ["borders", "found", "changed"].forEach((name, above) => {
-    const pane = map.createPane(name);
-    pane.style.zIndex = 300 + above;
-    pane.style.pointerEvents = "none";
-  });
+  // Leaflet's own pane of tiles is at 200.
+  const panes = { sketch: 100, borders: 300, found: 301, changed: 302 };
+  for (const [name, zIndex] of Object.entries(panes)) {
+    Object.assign(map.createPane(name).style, { zIndex, pointerEvents: "none" });
+  }
   return map;
 }
 

@@ -92,6 +92,11 @@ export const PictureLayer = GridLayer.extend({
     this._again(({ state }) => state === "incomplete" || state === "failed");
   },
 
+  /** Whether there is something to see of all pictures, even if it is not complete. */
+  isDrawn() {
+    return [...this._pictures.values()].every(({ done }) => done === null);
+  },
+
   /** Whether all pictures are there and complete. */
   isComplete() {
     return [...this._pictures.values()].every(({ state }) => state === "complete");

@@ -25,7 +25,18 @@ export class SourceError extends Error {
 export class LiveSource {
   can = { find: true, details: true, live: true, deep: true };
 
-  #generation = null;
+  #generation;
+
+  /**
+   * @param {object} filesystem as it was when the page was sent
+   * @param {{space: string, curve: string, colour: string, url: string}} sketch a picture of the
+   *     whole map, to be seen until there are tiles
+   */
+  constructor({ filesystem, sketch }) {
+    this.first = filesystem;
+    this.sketch = sketch;
+    this.#generation = filesystem.generation;
+  }
 
   async filesystem() {
     const answer = await this.#ask("filesystem");
@@ -88,7 +99,7 @@ export class LiveSource {
 
   /** A server that has moved on since says so at once. */
   #eventsPath() {
-    return this.#generation === null ? "events" : `events?g=${this.#generation}`;
+    return `events?g=${this.#generation}`;
   }
 
   async #ask(path, signal) {
