@@ -1,7 +1,7 @@
 """`python -m bench.explorer`: how quick the explorer is, and what memory it takes, in one run.
 
 What a user waits for is measured from outside: the command is started, and chromium, which runs
-already, is sent to the URL. Single tiles are measured twice, in a process without a server
+already, opens the URL. Single tiles are measured twice, in a process without a server
 (bench.explorer_probe) and as HTTP answers, which takes more. The filesystems are those of
 `python -m bench`, mounted.
 """
@@ -9,12 +9,15 @@ already, is sent to the URL. Single tiles are measured twice, in a process witho
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Playwright, sync_playwright
 
 from bench.__main__ import report
 from bench.explorer_probe import COLOUR, CURVE, Drawn, Tile
@@ -31,10 +34,35 @@ from bench.free_space import CACHE
 from bench.peers import OURS, require, run_alone
 from tests.lab.commands import CommandError
 from tests.lab.loopfs import PROGRAMS, is_root, mounted_images
-from tests.support.browser import CHROMIUM, chromium, served, visit
+from tests.support.browser import ARGUMENTS, CHROMIUM, HEIGHT, WIDTH, served
 
 TILES = 500
 AT_ONCE = 50
+
+FRAME = 87
+"""Pixels of a window that are above the page."""
+
+SETTLE_SECONDS = 3
+"""Until a browser or a page that was just opened has nothing more to do."""
+
+STAGES = """() => {
+  const { timeOrigin } = performance;
+  const when = (name) => timeOrigin + performance.getEntriesByName(name)[0]?.startTime;
+  const [{ responseStart }] = performance.getEntriesByType("navigation");
+  const complete = when("complete");
+  const drawn = when("drawn") || complete;
+  return { html: timeOrigin + responseStart, sketched: when("sketched") || drawn, drawn, complete };
+}"""
+"""When a page came so far, in milliseconds since 1970; the page itself notes all but the first."""
+
+WORDS = {
+    "url": ("the URL is printed", None),
+    "html": ("the first HTML is there", None),
+    "sketched": ("the page is usable, with a map of 512 x 512 pixels", 1),
+    "drawn": ("all its tiles are there", None),
+    "complete": ("all extents are on them", None),
+}
+"""The stages, and what is demanded, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,32 +183,74 @@ def on_filesystem(recipe: Recipe, cache: Path, rounds: int) -> Iterator[Figure]:
 
 def first_page(target: Path, rounds: int) -> Iterator[Figure]:
     """Measure how long it takes from the command to a page that can be used."""
-    with chromium() as browser:
+    with unwatched() as browser, sync_playwright() as playwright:
         opened = []
         for number in range(rounds + 1):
             report(f"first page: round {number} of {rounds}")
-            opened.append(open_page(browser, target))
-    # One round more at first warms caches.
-    url, html, page = (statistics.median(column) for column in zip(*opened[1:], strict=True))
-    words = "from the command, 300,000 extents, until"
-    yield Figure(f"{words} the URL is printed", url)
-    yield Figure(f"{words} the first HTML is there", html)
-    yield Figure(f"{words} the page is usable, all its tiles complete", page, limit=1)
+            opened.append(open_page(browser, playwright, target))
+    for stage, (words, limit) in WORDS.items():
+        # One round more at first warms caches.
+        seconds = statistics.median(stages[stage] for stages in opened[1:])
+        yield Figure(f"from the command, 300,000 extents, until {words}", seconds, limit)
 
 
-def open_page(browser: Browser, target: Path) -> tuple[float, float, float]:
-    """Return seconds from starting the command to the URL, to HTML, and to the complete page."""
-    with visit(browser) as visited:
-        begin = time.perf_counter()
-        with served(target) as server:
-            url = time.perf_counter() - begin
-            visited.page.goto(server.url, wait_until="commit")
-            html = time.perf_counter() - begin
-            visited.wait_for_tiles()
-            complete = time.perf_counter() - begin
-            if visited.problems:
-                raise CommandError("\n".join(visited.problems))
-    return url, html, complete
+@contextlib.contextmanager
+def unwatched() -> Iterator[str]:
+    """Run chromium without a window on the screen; yield the URL at which it takes orders.
+
+    A browser that Playwright drives tells it about every request, and that takes longer than to
+    answer them. So pages are opened by a single order, and are asked afterwards what came when.
+    """
+    with tempfile.TemporaryDirectory() as profile:
+        argv = [
+            CHROMIUM,
+            *ARGUMENTS,
+            "--headless=new",
+            "--remote-debugging-port=0",
+            f"--user-data-dir={profile}",
+            f"--window-size={WIDTH},{HEIGHT + FRAME}",
+            "about:blank",
+        ]
+        with subprocess.Popen(
+            argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                port = Path(profile) / "DevToolsActivePort"
+                while not port.exists() and process.poll() is None:
+                    time.sleep(0.1)
+                time.sleep(SETTLE_SECONDS)
+                yield f"http://127.0.0.1:{port.read_text().split()[0]}"
+            finally:
+                process.terminate()
+
+
+def open_page(browser: str, playwright: Playwright, target: Path) -> dict[str, float]:
+    """Return how many seconds it takes from starting the command to each of the stages."""
+    begin = time.time()
+    with served(target) as server:
+        url = time.time() - begin
+        tab = json.loads(order(browser, f"new?{server.url}"))
+        time.sleep(SETTLE_SECONDS)
+        connected = playwright.chromium.connect_over_cdp(browser)
+        (page,) = (
+            page
+            for context in connected.contexts
+            for page in context.pages
+            if page.url.startswith(server.url)
+        )
+        page.wait_for_selector("html[data-tiles=complete]", state="attached")
+        told = page.evaluate(STAGES)
+        connected.close()
+        order(browser, f"close/{tab['id']}")
+    return {"url": url, **{stage: when / 1000 - begin for stage, when in told.items()}}
+
+
+def order(browser: str, what: str) -> bytes:
+    """Give an order to a browser; return what it answers."""
+    request = urllib.request.Request(f"{browser}/json/{what}", method="PUT")
+    with urllib.request.urlopen(request) as answer:
+        body: bytes = answer.read()
+    return body
 
 
 def with_all_loaded(target: Path, rounds: int) -> Iterator[Figure]:
