@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Offsets = NDArray[np.int64]
 
-__all__ = ["Held", "chunk_offset", "chunk_range", "held", "parity_length"]
+__all__ = ["Held", "chunk_offset", "chunk_ranges", "held", "parity_length"]
 
 
 class Held(NamedTuple):
@@ -86,19 +86,23 @@ def parity_length(chunk: Chunk, start: Offsets, length: Offsets) -> int:
     return rows * profile.nparity * STRIPE_LEN
 
 
-def chunk_range(chunk: Chunk, first: int, behind: int) -> tuple[int, int]:
-    """Return the offsets in a chunk between which lies whatever a range of a stripe holds.
+def chunk_ranges(chunk: Chunk, ranges: Offsets) -> Offsets:
+    """Return between which offsets in a chunk lies whatever ranges of a stripe hold.
 
     Args:
         chunk: The chunk.
-        first: First byte of the range, counted in any of the stripes.
-        behind: The one behind its last byte.
+        ranges: Array (ranges, 2): first byte, counted in any of the stripes, and the one behind.
+
+    Returns:
+        The same for the chunk.
     """
     profile = profile_of(chunk.type)
     if not profile.striped:
-        return first, behind
-    row_length = _columns(profile, chunk.num_stripes) * STRIPE_LEN
-    return first // STRIPE_LEN * row_length, -(-behind // STRIPE_LEN) * row_length
+        return ranges
+    import numpy as np
+
+    rows = np.stack([ranges[:, 0] // STRIPE_LEN, -(-ranges[:, 1] // STRIPE_LEN)], axis=1)
+    return rows * (_columns(profile, chunk.num_stripes) * STRIPE_LEN)
 
 
 def _columns(profile: Profile, num_stripes: int) -> int:

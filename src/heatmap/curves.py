@@ -168,18 +168,17 @@ def _row_pieces(curve: str, order: int, tile_order: int, row: int, column: int) 
     # Whole rows follow one another on the line and go together; parts of rows do not.
     height = max(1, min(width, 4**_PIECE_ORDER // width)) if width == side else 1
     straight = np.arange(height * width, dtype=np.int64).reshape(height, width)
-    back = straight[:, ::-1]
+    even = odd = straight  # of pieces that begin with an even row, and with an odd one
+    if curve == SNAKE:
+        # Only a piece that is a single row can begin with an odd one.
+        odd = straight[:, ::-1]
+        even = np.where(np.arange(height)[:, np.newaxis] % 2, odd, straight)
     for top in range(0, width, height):
-        first = (row * width + top) * side
-        square = straight
-        if curve == SNAKE:
-            odd = (np.arange(height) + row * width + top) % 2 == 1
-            square = np.where(odd[:, np.newaxis], back, straight)
-        if curve == SNAKE and (row * width + top) % 2 == 1:
-            first += side - (column + 1) * width
-        else:
-            first += column * width
-        yield Piece(first, (slice(top, top + height), slice(0, width)), square)
+        is_odd = (row * width + top) % 2 == 1
+        before = side - (column + 1) * width if is_odd and curve == SNAKE else column * width
+        first = (row * width + top) * side + before
+        window = slice(top, top + height), slice(0, width)
+        yield Piece(first, window, odd if is_odd else even)
 
 
 @cache

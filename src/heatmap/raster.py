@@ -42,6 +42,9 @@ _Number = TypeVar("_Number", bound=np.number[Any])
 
 _PACKED_DTYPE = np.dtype("<u4")
 
+_PATCH_PIXELS = 1 << 16
+"""As many as a piece of a whole picture has; the pieces of a tile can be single rows."""
+
 
 class Span(NamedTuple):
     """The pixels that an address line is divided into, from one of them on.
@@ -283,7 +286,7 @@ class Raster:
 
 
 class Canvas:
-    """Places runs of pixels in a square, piece of the curve by piece.
+    """Places runs of pixels in a square, some pieces of the curve at a time.
 
     Attributes:
         packed: the square, packed colours (rows, columns); complete after `finish()`, but for the
@@ -292,27 +295,27 @@ class Canvas:
 
     def __init__(self, pieces: Iterable[Piece], side: int) -> None:
         self.packed: Packed = np.zeros((side, side), dtype=_PACKED_DTYPE)
-        self._pieces = iter(pieces)
-        self._piece = next(self._pieces, None)
-        self._waiting: list[Runs] = []  # runs of the piece, which is not complete yet
+        self._patches = _patches(pieces)
+        self._patch = next(self._patches, None)
+        self._waiting: list[Runs] = []  # runs of the patch, which is not complete yet
 
     def draw(self, runs: Runs) -> None:
         """Take the next runs along the curve; those outside of the pieces are not drawn."""
-        while self._piece is not None and len(runs):
-            stop = self._piece.first + self._piece.size
+        while self._patch is not None and len(runs):
+            stop = self._patch[-1].first + self._patch[-1].size
             here = int(np.searchsorted(runs.first, stop))
             crosses = here > 0 and runs.first[here - 1] + runs.count[here - 1] > stop
             self._waiting.append(runs[:here])
             if here == len(runs) and not crosses:
                 return
             self.finish()
-            self._piece = next(self._pieces, None)
+            self._patch = next(self._patches, None)
             runs = runs[here - crosses :]
 
     def finish(self) -> None:
-        """Paint what was drawn of the current piece."""
-        if self._piece is not None and self._waiting:
-            _paint(self.packed, self._piece, self._waiting)
+        """Paint what was drawn of the current patch."""
+        if self._patch is not None and self._waiting:
+            _paint(self.packed, self._patch, self._waiting)
         self._waiting = []
 
     @property
@@ -399,20 +402,37 @@ def _merge(one: Runs, other: Runs) -> Runs:
     )
 
 
-def _paint(square: Packed, piece: Piece, waiting: list[Runs]) -> None:
-    first = np.concatenate([runs.first for runs in waiting]) - piece.first
+def _patches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Yield pieces in groups of so many pixels that it is worth the work for a group."""
+    patch: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        patch.append(piece)
+        size += piece.size
+        if size >= _PATCH_PIXELS:
+            yield patch
+            patch, size = [], 0
+    if patch:
+        yield patch
+
+
+def _paint(square: Packed, patch: list[Piece], waiting: list[Runs]) -> None:
+    """Paint runs of pixels on pieces that follow one another, between which nothing is painted."""
+    begin = np.array([piece.first for piece in patch])
+    size = np.array([piece.size for piece in patch])
+    before = np.cumsum(size) - size  # where each piece begins if there were no pixels between them
+    first = np.concatenate([runs.first for runs in waiting])
     stop = first + np.concatenate([runs.count for runs in waiting])
-    colour = np.concatenate([runs.colour for runs in waiting])
-    np.clip(first, 0, piece.size, out=first)
-    np.clip(stop, 0, piece.size, out=stop)
-    if first.size == 1 and stop[0] - first[0] == piece.size:
-        square[piece.window] = colour[0]
-    elif first.size:
-        # Black, a run, black, a run, ..., black: unroll them all at once.
-        count = np.diff(np.concatenate([[0], _interleave(first, stop), [piece.size]]))
-        colours = np.zeros(count.size, dtype=_PACKED_DTYPE)
-        colours[1::2] = colour
-        square[piece.window] = np.repeat(colours, count)[piece.positions]
+    edge = _interleave(first, stop)
+    which = np.maximum(np.searchsorted(begin, edge, "right") - 1, 0)
+    at = before[which] + np.clip(edge - begin[which], 0, size[which])
+    # Black, a run, black, a run, ..., black: unroll them all at once.
+    count = np.diff(at, prepend=0, append=size.sum())
+    colours = np.zeros(count.size, dtype=_PACKED_DTYPE)
+    colours[1::2] = np.concatenate([runs.colour for runs in waiting])
+    pixels = np.repeat(colours, count)
+    for piece, start in zip(patch, before.tolist(), strict=True):
+        square[piece.window] = pixels[start : start + piece.size][piece.positions]
 
 
 _NO_RUNS = Runs(

@@ -59,7 +59,7 @@ def test_each_byte_leads_back_to_the_chunk(profile: int, num_stripes: int) -> No
     for offset in range(0, made.length, 20480):
         for stripe, at in places(made, offset, 1):
             assert stripes.chunk_offset(made, stripe, at) == offset
-            first, behind = stripes.chunk_range(made, at, at + 1)
+            ((first, behind),) = stripes.chunk_ranges(made, np.array([[at, at + 1]]))
             assert first <= offset < behind
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from btrfs_atlas.explorer import levels
 from btrfs_atlas.explorer.colourings import PARITY, UNREAD, UNREADABLE_VALUE, ByExtent
-from btrfs_atlas.explorer.levels import Coverage, Pyramid
+from btrfs_atlas.explorer.levels import Coverage, Pyramid, Ranges
 from btrfs_atlas.explorer.lines import Line, Part
 from btrfs_atlas.explorer.store import (
     Extents,
@@ -74,7 +74,7 @@ class Sheet(NamedTuple):
     """What lies on a tile.
 
     Attributes:
-        coverage: ascending; where ranges of the tile touch the same interval, it is there again.
+        coverage: ascending; there can be more than what touches the tile.
         complete: whether all of it was known.
     """
 
@@ -138,26 +138,21 @@ class Ground:
         cell = 1 << max(0, int(square.bytes_per_pixel).bit_length() - 1)
         if cell >= self._coarse_cell:
             return self._coarse_sheet(square, shown, cell, deadline)
-        touched = [
-            _Touched(part, max(0, first - part.start), min(part.length, behind - part.start))
-            for first, behind in square.ranges()
-            for part in square.line.parts_between(first, behind)
-        ]
-        parts = dict.fromkeys(part for part, _, _ in touched)
-        missing = [part for part in parts if not self._is_known(part, shown, cell)]
-        fits = self._fits(parts, shown)
+        touched = _touched(square)
+        missing = [part for part in touched if not self._is_known(part, shown, cell)]
+        fits = self._fits(touched, shown)
         if missing and fits:
             jobs = [self._job(square.line, part, shown, cell) for part in missing]
             self._want(jobs, deadline)
         exactly = cell < levels.FINEST_CELL or self._are_few(square.line, touched, shown)
         complete = True
         coverage = []
-        for part, first, behind in touched:
+        for part, ranges in touched.items():
             found = None if exactly else self._level(part, shown, cell)
             if found is not None:
-                found = found.between(first, behind)
+                found = found.touching(ranges)
             elif (extents := self._extents(part, shown)) is not None:
-                found = _covered(square.line, part, (first, behind), extents, shown)
+                found = _covered(square.line, part, ranges, extents, shown)
             else:
                 found = self._at_hand(part, shown)
                 complete &= not fits or self._store.failure(part.vaddr) is not None
@@ -208,8 +203,7 @@ class Ground:
                 ):
                     whole = self._wholes[key] = self._whole(line, shown)
         level = whole.pyramid.at(cell) or whole.coverage
-        coverage = levels.joined(level.between(*bounds) for bounds in square.ranges())
-        return Sheet(coverage, whole.complete)
+        return Sheet(level.touching(np.array(square.ranges())), whole.complete)
 
     def _whole(self, line: Line, shown: Shown) -> _Whole:
         """Make the levels of a whole line, of what is known now."""
@@ -238,15 +232,14 @@ class Ground:
         pyramid: Pyramid | None = self._store.memory.get(_key(part, shown))
         return None if pyramid is None else pyramid.at(cell)
 
-    def _are_few(self, line: Line, touched: list[_Touched], shown: Shown) -> bool:
+    def _are_few(self, line: Line, touched: dict[Part, Ranges], shown: Shown) -> bool:
         """Return whether the extents are known, and few enough to be drawn as they are."""
         count = 0
-        for part, first, behind in touched:
+        for part, ranges in touched.items():
             extents = self._extents(part, shown)
             if extents is None:
                 return False
-            near = _near(line, part, (first, behind), extents)
-            count += near.stop - near.start
+            count += _near(line, part, ranges, extents).size
             if count > EXACT_EXTENTS:
                 return False
         return True
@@ -272,7 +265,7 @@ class Ground:
             self._add_sums(line, part.vaddr, extents, shown)
             if cell < levels.FINEST_CELL:
                 return extents
-            coverage = _covered(line, part, (0, part.length), extents, shown)
+            coverage = _covered(line, part, np.array([[0, part.length]]), extents, shown)
             pyramid = Pyramid(coverage)
             coarse = pyramid.at(self._coarse_cell)
             coarse = coverage if coarse is None else coarse
@@ -293,14 +286,6 @@ class Ground:
         sums = np.bincount(value, weights=extents.length, minlength=PARITY + 1)
         sums[PARITY] = line.parity_length(group, extents.vaddr - group, extents.length)
         self._sums[line.name, group, shown.name] = sums.astype(np.float64)
-
-
-class _Touched(NamedTuple):
-    """A part of a line, and which of its bytes lie on a tile, counted from its beginning."""
-
-    part: Part
-    first: int
-    behind: int
 
 
 class _Whole(NamedTuple):
@@ -327,19 +312,31 @@ def _key(part: Part, shown: Shown) -> tuple[int, int | None, str]:
     return part.vaddr, part.stripe, shown.name
 
 
-def _near(line: Line, part: Part, within: tuple[int, int], extents: Extents) -> slice:
-    """Return which extents of a block group can lie in a range of a part of a line."""
-    first, behind = line.group_range(part, *within)
-    begin = int(np.searchsorted(extents.vaddr, part.vaddr + first, "right"))
-    # The one before may reach into the range.
-    return slice(max(0, begin - 1), int(np.searchsorted(extents.vaddr, part.vaddr + behind)))
+def _touched(square: Square) -> dict[Part, Ranges]:
+    """Return the parts of a line that lie on a tile, and which of their bytes do.
+
+    These are counted from the beginning of the part.
+    """
+    touched: dict[Part, list[tuple[int, int]]] = {}
+    for first, behind in square.ranges():
+        for part in square.line.parts_between(first, behind):
+            bounds = max(0, first - part.start), min(part.length, behind - part.start)
+            touched.setdefault(part, []).append(bounds)
+    return {part: np.array(ranges) for part, ranges in touched.items()}
 
 
-def _covered(
-    line: Line, part: Part, within: tuple[int, int], extents: Extents, shown: Shown
-) -> Coverage:
-    """Return what extents cover of a range of a part, counted from the part's beginning."""
-    near = _near(line, part, within, extents)
+def _near(line: Line, part: Part, ranges: Ranges, extents: Extents) -> levels.Slices:
+    """Return which extents of a block group can lie in ranges of a part of a line."""
+    within = line.group_ranges(part, ranges) + part.vaddr
+    return levels.touching(extents.vaddr, extents.length, within)
+
+
+def _covered(line: Line, part: Part, ranges: Ranges, extents: Extents, shown: Shown) -> Coverage:
+    """Return what extents cover of ranges of a part, counted from the part's beginning.
+
+    It can be more than that: what else is held of the same extents.
+    """
+    near = _near(line, part, ranges, extents).indexes()
     held = line.held(part, extents.vaddr[near] - part.vaddr, extents.length[near])
     inside = held.start < part.length
     start, which = held.start[inside], held.which[inside]

@@ -10,12 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 FINEST_CELL = 8 << 10
 """Where a pixel holds less than this, it is drawn from the extents themselves."""
+
+Addresses = NDArray[np.int64]
+
+Ranges = NDArray[np.int64]
+"""Array (ranges, 2): first byte, and the one behind; ascending, none overlapping."""
 
 _WORTH_KEEPING = 0.5
 """A level is kept if it has at most this part of the intervals of the one before."""
@@ -43,17 +49,56 @@ class Coverage:
         """Bytes of memory that it takes."""
         return self.start.nbytes + self.length.nbytes + self.value.nbytes
 
-    def between(self, first: int, behind: int) -> Coverage:
-        """Return the intervals that touch a range of bytes."""
-        begin = int(np.searchsorted(self.start, first, "right"))
-        if begin and self.start[begin - 1] + self.length[begin - 1] > first:
-            begin -= 1
-        chosen = slice(begin, int(np.searchsorted(self.start, behind)))
+    def touching(self, ranges: Ranges) -> Coverage:
+        """Return the intervals that touch ranges of bytes, each once."""
+        chosen = touching(self.start, self.length, ranges).indexes()
         return Coverage(self.start[chosen], self.length[chosen], self.value[chosen])
 
     def moved(self, distance: int) -> Coverage:
         """Return the same intervals so many bytes further on."""
         return Coverage(self.start + distance, self.length, self.value)
+
+
+class Slices(NamedTuple):
+    """Slices of arrays, ascending, none overlapping.
+
+    Attributes:
+        begin: the first index of each.
+        end: the one behind its last.
+    """
+
+    begin: NDArray[np.intp]
+    end: NDArray[np.intp]
+
+    @property
+    def size(self) -> int:
+        """How many indexes there are in all of them."""
+        return int((self.end - self.begin).sum())
+
+    def indexes(self) -> slice | NDArray[np.intp]:
+        """Return what to index arrays with, to get all of them."""
+        if self.begin.size == 1:
+            return slice(int(self.begin[0]), int(self.end[0]))
+        count = self.end - self.begin
+        before = np.cumsum(count) - count
+        return np.repeat(self.begin - before, count) + np.arange(self.size)
+
+
+def touching(start: Addresses, length: Addresses, ranges: Ranges) -> Slices:
+    """Return which intervals touch ranges of bytes; each is in the slice of the first of them.
+
+    Args:
+        start: where the intervals begin, ascending, none overlapping.
+        length: bytes.
+        ranges: the ranges.
+    """
+    first, behind = ranges.T
+    begin, end = np.searchsorted(start, first, "right"), np.searchsorted(start, behind)
+    if start.size:
+        before = np.maximum(begin - 1, 0)
+        begin = np.where(start[before] + length[before] > first, before, begin)
+    begin[1:] = np.maximum(begin[1:], end[:-1])
+    return Slices(begin, np.maximum(begin, end))
 
 
 def joined(parts: Iterable[Coverage]) -> Coverage:

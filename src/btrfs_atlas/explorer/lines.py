@@ -218,12 +218,16 @@ class Line:
             return 0
         return stripes.parity_length(chunk, start, length)
 
-    def group_range(self, part: Part, first: int, behind: int) -> tuple[int, int]:
-        """Return between which bytes of its block group lies what a range of a part holds."""
+    def group_ranges(self, part: Part, ranges: Addresses) -> Addresses:
+        """Return between which bytes of its block group lies what ranges of a part hold.
+
+        Both are arrays (ranges, 2): first byte, and the one behind. With some profiles, those of
+        the block group overlap.
+        """
         chunk = self._chunks.get(part.vaddr)
         if part.stripe is None or chunk is None:
-            return first, behind
-        return stripes.chunk_range(chunk, first, behind)
+            return ranges
+        return stripes.chunk_ranges(chunk, ranges)
 
     def _end(self, index: int) -> int:
         return self._starts[index] + self.parts[index].length

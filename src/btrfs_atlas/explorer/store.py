@@ -68,7 +68,7 @@ class Extents:
         """Bytes of memory that it takes."""
         return len(self) * BYTES_PER_EXTENT
 
-    def __getitem__(self, part: slice) -> Extents:
+    def __getitem__(self, part: slice | NDArray[np.intp]) -> Extents:
         return Extents(
             self.vaddr[part],
             self.length[part],
