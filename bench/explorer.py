@@ -28,10 +28,11 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Playwright, sync_playwright
 
 from bench.__main__ import report
-from bench.explorer_probe import COLOUR, CURVE, Drawn, Tile
+from bench.explorer_probe import COLOUR, Drawn, Tile
 from bench.filesystems import PREALLOC, USED, Recipe, ensure
 from bench.free_space import CACHE
 from bench.peers import OURS, require, run_alone
+from heatmap.curves import HILBERT
 from tests.lab.commands import CommandError
 from tests.lab.loopfs import PROGRAMS, is_root, mounted_images
 from tests.support.browser import ARGUMENTS, CHROMIUM, HEIGHT, WIDTH, served
@@ -55,12 +56,14 @@ STAGES = """() => {
 }"""
 """When a page came so far, in milliseconds since 1970; the page itself notes all but the first."""
 
+_BEGIN = "from the command, 300,000 extents, until"
 WORDS = {
-    "url": ("the URL is printed", None),
-    "html": ("the first HTML is there", None),
-    "sketched": ("the page is usable, with a map of 512 x 512 pixels", 1),
-    "drawn": ("all its tiles are there", None),
-    "complete": ("all extents are on them", None),
+    "speed": ("to compare machines: ten million additions in Python", None),
+    "url": (f"{_BEGIN} the URL is printed", None),
+    "html": (f"{_BEGIN} the first HTML is there", None),
+    "sketched": (f"{_BEGIN} the page is usable, with a map of 512 x 512 pixels", 1),
+    "drawn": (f"{_BEGIN} all its tiles are there", None),
+    "complete": (f"{_BEGIN} all extents are on them", None),
 }
 """The stages, and what is demanded, in seconds."""
 
@@ -132,7 +135,9 @@ class Client:
     def tile(self, tile: Tile, generation: str) -> Answer:
         """Ask for a tile."""
         space, zoom, row, column = tile
-        return self.get(f"/tile/{space}/{CURVE}/{COLOUR}/{zoom}/{row}/{column}.png?g={generation}")
+        return self.get(
+            f"/tile/{space}/{HILBERT}/{COLOUR}/{zoom}/{row}/{column}.png?g={generation}"
+        )
 
     def close(self) -> None:
         """Close the connection."""
@@ -187,11 +192,11 @@ def first_page(target: Path, rounds: int) -> Iterator[Figure]:
         opened = []
         for number in range(rounds + 1):
             report(f"first page: round {number} of {rounds}")
-            opened.append(open_page(browser, playwright, target))
+            opened.append({"speed": additions(), **open_page(browser, playwright, target)})
     for stage, (words, limit) in WORDS.items():
         # One round more at first warms caches.
         seconds = statistics.median(stages[stage] for stages in opened[1:])
-        yield Figure(f"from the command, 300,000 extents, until {words}", seconds, limit)
+        yield Figure(words, seconds, limit)
 
 
 @contextlib.contextmanager
@@ -201,7 +206,8 @@ def unwatched() -> Iterator[str]:
     A browser that Playwright drives tells it about every request, and that takes longer than to
     answer them. So pages are opened by a single order, and are asked afterwards what came when.
     """
-    with tempfile.TemporaryDirectory() as profile:
+    # It may still write when it has been told to end.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         argv = [
             CHROMIUM,
             *ARGUMENTS,
@@ -245,6 +251,15 @@ def open_page(browser: str, playwright: Playwright, target: Path) -> dict[str, f
     return {"url": url, **{stage: when / 1000 - begin for stage, when in told.items()}}
 
 
+def additions() -> float:
+    """Return how long ten million additions take: how quick this machine is now."""
+    begin = time.perf_counter()
+    total = 0
+    for number in range(10_000_000):
+        total += number
+    return time.perf_counter() - begin
+
+
 def order(browser: str, what: str) -> bytes:
     """Give an order to a browser; return what it answers."""
     request = urllib.request.Request(f"{browser}/json/{what}", method="PUT")
@@ -260,8 +275,9 @@ def with_all_loaded(target: Path, rounds: int) -> Iterator[Figure]:
     argv = [OURS.executable, "-m", "bench.explorer_probe", str(target), str(TILES)]
     drawn = Drawn(**json.loads(run_alone(argv, None)))
     tiles: list[Tile] = [(space, z, row, column) for space, z, row, column in drawn.tiles]
-    yield from percentiles("a tile, in process", drawn.seconds)
-    yield slowest_zoom(tiles, drawn.seconds)
+    for curve, seconds in drawn.seconds.items():
+        yield from percentiles(f"a tile on {curve}, in process", seconds)
+    yield slowest_zoom(tiles, drawn.seconds[HILBERT])
     with served(target) as server:
         client = Client(server.url)
         told = client.filesystem()

@@ -17,8 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from btrfs_atlas.explorer.atlas import Atlas
+from heatmap.curves import CURVES, HILBERT
 
-CURVE, COLOUR = "hilbert", "type"
+COLOUR = "type"
 
 TILE = 256
 """Pixels that a tile is wide and high."""
@@ -35,15 +36,15 @@ class Drawn:
         extents: That were loaded.
         resident: Bytes by which the memory of the process grew by that.
         columns: Bytes of the columns that hold them.
-        tiles: That were drawn.
-        seconds: For each of them.
+        tiles: That were drawn, on each curve.
+        seconds: For each of them, by curve.
     """
 
     extents: int
     resident: int
     columns: int
     tiles: list[Tile]
-    seconds: list[float]
+    seconds: dict[str, list[float]]
 
 
 def main() -> None:
@@ -61,7 +62,7 @@ def main() -> None:
             after - before,
             sum(size for _, size in loaded),
             tiles,
-            [draw(atlas, tile) for tile in tiles],
+            {curve: [draw(atlas, curve, tile) for tile in tiles] for curve in CURVES},
         )
     finally:
         atlas.close()
@@ -86,7 +87,7 @@ def load(atlas: Atlas) -> Iterator[tuple[int, int]]:
 
 
 def tiles_at_random(atlas: Atlas, count: int) -> Iterator[Tile]:
-    """Yield tiles with something allocated in them, as many of each zoom and space."""
+    """Yield tiles with something allocated in them on Hilbert's curve, of each zoom and space."""
     choose = random.Random(0)
     while count:
         line = choose.choice(list(atlas.lines.values()))
@@ -94,16 +95,16 @@ def tiles_at_random(atlas: Atlas, count: int) -> Iterator[Tile]:
         address = choose.randrange(line.total_bytes)
         if line.locate(address).group is None:
             continue
-        row, column = line.at(CURVE, zoom, address)
+        row, column = line.at(HILBERT, zoom, address)
         yield line.name, zoom, row // TILE, column // TILE
         count -= 1
 
 
-def draw(atlas: Atlas, tile: Tile) -> float:
+def draw(atlas: Atlas, curve: str, tile: Tile) -> float:
     """Draw a tile; return the seconds that it took."""
     space, zoom, row, column = tile
     begin = time.perf_counter()
-    drawn = atlas.tile((space, CURVE, zoom, row, column), COLOUR)
+    drawn = atlas.tile((space, curve, zoom, row, column), COLOUR)
     seconds = time.perf_counter() - begin
     if not drawn.complete:
         raise RuntimeError(f"tile {tile} is not complete")
