@@ -729,8 +729,22 @@ def test_every_listener_hears_of_changes(atlas: FakeAtlas) -> None:
                     "generation": "8",
                     "groups": ["1024", "4096"],
                 }
-        assert live.changed_groups(8) == [4096, 1024]
-        assert live.changed_groups(9) == []
+        assert live.changed_groups(7, 8) == [1024, 4096]
+        assert live.changed_groups(8, 9) == []
+
+    asyncio.run(scenario())
+
+
+def test_what_changed_in_several_generations_can_be_shown(atlas: FakeAtlas) -> None:
+    async def scenario() -> None:
+        live = live_of(atlas)
+        atlas.coming = [Changes(8, [4096]), Changes(9, [1024, 4096]), Changes(10, [8192])]
+        with live.listener(None) as listener:
+            while atlas.generation < 10:
+                await listener.next()
+        assert live.changed_groups(7, 9) == [1024, 4096]
+        assert live.changed_groups(8, 10) == [1024, 4096, 8192]
+        assert live.changed_groups(10, 10) == []
 
     asyncio.run(scenario())
 

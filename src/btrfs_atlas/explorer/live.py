@@ -82,12 +82,17 @@ class Live:
                 self._poller.cancel()
                 self._poller = None
 
-    def changed_groups(self, generation: int) -> list[int]:
-        """Return the virtual addresses of the block groups that a generation changed.
+    def changed_groups(self, since: int, generation: int) -> list[int]:
+        """Return the virtual addresses of the block groups that changed from one to another.
 
-        None of them if that was long ago, or there is no such generation.
+        What was long ago is forgotten.
+
+        Args:
+            since: The generation that was shown before.
+            generation: The one that is shown now.
         """
-        return self._changed.get(generation, [])
+        chosen = (groups for at, groups in self._changed.items() if since < at <= generation)
+        return sorted(set().union(*chosen))
 
     def _remember(self, changes: Changes) -> None:
         self._changed[changes.generation] = changes.groups

@@ -17,7 +17,7 @@ Addresses of what there is, all below the token:
     /events                                     server-sent events (?g=)
 
 Z is the zoom; ROW and COLUMN count tiles, or pixels where it is about a pixel. ?g= is the
-generation that the page shows.
+generation that the page shows; of what has changed, ?since= is the one that it showed before.
 """
 
 from __future__ import annotations
@@ -172,7 +172,9 @@ class _Served:
         if kind == "borders":
             work = partial(self._atlas.borders, place)
         elif kind == "changed":
-            groups = self._live.changed_groups(_natural(request, "g", generation))
+            shown = _natural(request, "g", generation)
+            since = _natural(request, "since", shown - 1)
+            groups = self._live.changed_groups(since, shown)
             work = partial(self._atlas.changed, place, groups)
         elif kind == "found":
             found = await self._find(request, place.space, place.curve)

@@ -26,6 +26,7 @@ export class LiveSource {
   can = { find: true, details: true, live: true, deep: true };
 
   #generation;
+  #before;
 
   /**
    * @param {object} filesystem as it was when the page was sent
@@ -36,6 +37,7 @@ export class LiveSource {
     this.first = filesystem;
     this.sketch = sketch;
     this.#generation = filesystem.generation;
+    this.#before = filesystem.generation;
   }
 
   async filesystem() {
@@ -62,7 +64,8 @@ export class LiveSource {
   marks(kind, space, curve, z, row, column, query = null) {
     const path = `marks/${kind}/${space}/${curve}/${z}/${row}/${column}.png`;
     const found = query === null ? "" : `&q=${encodeURIComponent(query)}`;
-    return `${path}?g=${this.#generation}${found}`;
+    const changed = kind === "changed" ? `&since=${this.#before}` : "";
+    return `${path}?g=${this.#generation}${found}${changed}`;
   }
 
   legend(space, colour, z, signal) {
@@ -91,6 +94,7 @@ export class LiveSource {
   events(callback) {
     new Events(() => this.#eventsPath(), (event) => {
       if (event.type === "changed") {
+        this.#before = this.#generation;
         this.#generation = event.generation;
       }
       callback(event);
