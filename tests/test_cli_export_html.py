@@ -165,7 +165,9 @@ def test_pictures_are_those_of_the_map(file: Path, atlas: Atlas) -> None:
                 assert not borders.any() if found is None else np.array_equal(found, borders)
                 for colour in colours:
                     drawn = atlas.tile((space, "hilbert", *place), colour)
+                    end = time.monotonic() + 30
                     while not drawn.complete:
+                        assert time.monotonic() < end
                         time.sleep(0.05)
                         drawn = atlas.tile((space, "hilbert", *place), colour)
                     found = picture(contents, f"{space}/hilbert/{colour}", *place)

@@ -6,9 +6,9 @@ The work is done along the curve, where everything is one-dimensional:
 
 The raster adds up how much of each pixel is covered, by what colours, and how much of that is in
 use. Only the pixels in which an interval begins or ends need arithmetic of their own; the pixels
-between are one run. The canvas unrolls the runs of one piece of the curve after the other, and
-moves them to where the curve has them in the square. Both take batches of any size and keep only
-what is unfinished: one pixel and one piece.
+between are one run. The canvas unrolls the runs of one patch after the other, which is one piece of
+the curve or a few small ones, and moves them to where the curve has them in the square. Both take
+batches of any size and keep only what is unfinished: one pixel and one patch.
 
 Neither knows about filesystems, and both work from any place on the line: `draw_tile()` makes a
 tile of a larger picture by the same steps as a whole picture.
@@ -286,7 +286,7 @@ class Raster:
 
 
 class Canvas:
-    """Places runs of pixels in a square, some pieces of the curve at a time.
+    """Places runs of pixels in a square, patch by patch.
 
     Attributes:
         packed: the square, packed colours (rows, columns); complete after `finish()`, but for the

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from PIL import Image
 import heatmap
 from btrfs import constants
 from btrfs.ctree import FileSystem
-from btrfs_atlas.explorer import colourings, ground, store
+from btrfs_atlas.explorer import colourings, ground, store, tiles
 from btrfs_atlas.explorer.atlas import Atlas, Legend
 from heatmap import curves, layers, references
 from tests import support
@@ -121,6 +122,27 @@ def test_sketch_is_the_picture_of_btrfs_heatmap(sample: Atlas, zoom: int) -> Non
     assert (opened(sample.sketch("physical", "snake", zoom)) == picture.pixels).all()
 
 
+@pytest.mark.parametrize("is_ahead", [False, True])
+def test_a_tile_waits_for_what_is_soon_there(
+    monkeypatch: pytest.MonkeyPatch, is_ahead: bool
+) -> None:
+    """Also while, before anybody asked for it, much else is to be read."""
+    read = store.read_extents
+
+    def slowly(*args: Any, **options: Any) -> store.Extents:
+        time.sleep(0.05)
+        return read(*args, **options)
+
+    monkeypatch.setattr(store, "read_extents", slowly)
+    with sample_atlas() as atlas:
+        if is_ahead:
+            atlas.read_ahead("physical", "age", 0)
+        line = atlas.lines["virtual"]
+        row, column = (at >> 8 for at in line.at("hilbert", line.max_zoom, line.total_bytes // 2))
+        place = "virtual", "hilbert", line.max_zoom, row, column
+        assert atlas.tile(place, "type", time.monotonic() + 30).complete
+
+
 def test_nobody_waits_while_much_is_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store.Store, "_next", lambda _: None)
     with sample_atlas() as atlas:
@@ -130,8 +152,13 @@ def test_nobody_waits_while_much_is_to_be_read(monkeypatch: pytest.MonkeyPatch) 
         assert time.monotonic() - begin < 15
 
 
-@pytest.mark.parametrize(("curve", "zoom"), [("hilbert", 1), ("snake", 1), ("linear", 0)])
-def test_tiles_are_the_picture_of_all_extents(live: Atlas, curve: str, zoom: int) -> None:
+@pytest.mark.parametrize("wide_hull", [0, 4])
+@pytest.mark.parametrize(("curve", "zoom"), [("hilbert", 1), ("snake", 1), ("linear", 1)])
+def test_tiles_are_the_picture_of_all_extents(
+    live: Atlas, monkeypatch: pytest.MonkeyPatch, curve: str, zoom: int, wide_hull: int
+) -> None:
+    # 0: each row of a tile is a range of its own.
+    monkeypatch.setattr(tiles, "_WIDE_HULL", wide_hull)
     groups = list(live.fs.block_groups())
     picture = heatmap.walk_extents(live.fs, groups, order=8 + zoom, verbose=-1, curve=curve)
     assert (whole(live, "virtual", curve, "type", zoom) == picture.pixels).all()

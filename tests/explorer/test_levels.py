@@ -87,12 +87,23 @@ def test_extents_of_one_kind_without_gaps_are_one() -> None:
     assert (level.start.tolist(), level.length.tolist()) == ([0], [1000 * 4096])
 
 
-@given(GAPS_LENGTHS_VALUES, st.integers(0, 2000), st.integers(1, 2000))
-def test_between_leaves_out_what_does_not_touch(
-    drawn: list[tuple[int, int, int]], first: int, length: int
+@given(
+    GAPS_LENGTHS_VALUES,
+    st.lists(st.tuples(st.integers(0, 300), st.integers(1, 300)), min_size=1, max_size=8),
+)
+def test_touching_leaves_out_what_no_range_touches(
+    drawn: list[tuple[int, int, int]], steps_and_lengths: list[tuple[int, int]]
 ) -> None:
     whole = coverage(drawn)
-    begin, behind = first * 4096, (first + length) * 4096
-    part = whole.touching(np.array([[begin, behind]]))
-    touching = (whole.start < behind) & (whole.start + whole.length > begin)
-    assert part.start.tolist() == whole.start[touching].tolist()
+    step, length = np.array(steps_and_lengths, np.int64).T * 4096
+    first = np.cumsum(step)
+    behind = np.maximum.accumulate(first + length)  # they can overlap, as those of stripes do
+    touches = np.array(
+        [
+            ((start < behind) & (start + size > first)).any()
+            for start, size in zip(whole.start, whole.length, strict=True)
+        ],
+        dtype=np.bool_,
+    )
+    part = whole.touching(np.stack([first, behind], axis=1))
+    assert part.start.tolist() == whole.start[touches].tolist()

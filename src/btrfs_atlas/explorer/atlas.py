@@ -51,6 +51,8 @@ Addresses = NDArray[np.int64]
 TILE_SECONDS = 0.3
 """How long a tile waits for what it needs, before it is drawn without that."""
 
+_UNREAD_NOTE = "what was not read yet: block groups, the brighter, the fuller"
+
 LOAD_SECONDS = 20.0
 """How long a block group may take to be read, before somebody who waits is told that it is not."""
 
@@ -402,9 +404,10 @@ class Atlas:
         *entries, rest = legend_entries(named, lengths, lengths, allocated, free)
         if shown.name == "owner":
             entries.sort(key=attrgetter("length"), reverse=True)
+        is_partly_read = shown.colouring.unread is not None and read < len(world.groups)
         unallocated = LegendEntry("not allocated", BLACK, line.total_bytes - allocated, 0)
         return Legend(
-            shown.colouring.note,
+            _UNREAD_NOTE if is_partly_read else shown.colouring.note,
             shown.colouring.is_scale,
             [*entries, rest, *([unallocated] if unallocated.length else [])],
             read / max(1, len(world.groups)),

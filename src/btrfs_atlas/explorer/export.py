@@ -53,6 +53,9 @@ _PATIENCE_SECONDS = 300.0
 _LOOK_SECONDS = 0.02
 """How often to look whether more has been read."""
 
+_REDRAW_SECONDS = 0.3
+"""How long to wait before a tile that was not complete is drawn again."""
+
 _PNG_COLOURS = 256
 """A PNG file with no more colours can have a palette, and is smaller then."""
 
@@ -230,6 +233,7 @@ class _Drawing:
             if tile.complete:
                 break
             self._tell(begun + int(_READING * read))
+            time.sleep(_REDRAW_SECONDS)
             tile = self._atlas.tile(place, colour)
         return tile
 

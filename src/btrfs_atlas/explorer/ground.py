@@ -52,7 +52,7 @@ _SURVEY_SECONDS = 1.0
 """What is still to be read of a whole line is not looked for more often."""
 
 _FEW_JOBS = 4
-"""While more block groups than these are to be read, nobody waits for one: it would take long."""
+"""While more jobs than these are to be done first, nobody waits: it would take long."""
 
 _REMAKE_SECONDS = 1.0
 """While block groups are read one after the other, levels of a line are not made more often."""
@@ -181,8 +181,9 @@ class Ground:
 
     def _want(self, jobs: list[Job], deadline: float, *, urgent: bool = True) -> None:
         """Have jobs done, and wait for that if it is likely to be soon."""
-        is_soon = len(jobs) + self._store.backlog <= _FEW_JOBS
-        self._store.want(jobs, deadline if is_soon else 0.0, urgent=urgent)
+        self._store.want(jobs, urgent=urgent)
+        if (self._store.urgent if urgent else self._store.backlog) <= _FEW_JOBS:
+            self._store.want(jobs, deadline, urgent=urgent)
 
     def _coarse_sheet(self, square: Square, shown: Shown, cell: int, deadline: float) -> Sheet:
         """Return what lies on a tile, from levels of the whole line."""

@@ -21,7 +21,7 @@ FINEST_CELL = 8 << 10
 Addresses = NDArray[np.int64]
 
 Ranges = NDArray[np.int64]
-"""Array (ranges, 2): first byte, and the one behind; ascending, none overlapping."""
+"""Array (ranges, 2): first byte, and the one behind. Both ascend; so ranges may overlap."""
 
 _WORTH_KEEPING = 0.5
 """A level is kept if it has at most this part of the intervals of the one before."""

@@ -32,6 +32,8 @@ def filesystem(atlas: Atlas) -> Record:
 
     Sizes are bytes of the devices: with two copies of it, a byte counts twice.
     """
+    # First: a page is told of what is newer than that.
+    generation = atlas.generation
     physical = atlas.lines[PHYSICAL]
     size = sum(device.length for device in physical.devices)
     on_device: Counter[int | None] = Counter()
@@ -54,7 +56,7 @@ def filesystem(atlas: Atlas) -> Record:
         }
     return {
         **known,
-        "generation": str(atlas.generation),
+        "generation": str(generation),
         "summary": f"{pretty_size(size)} on {counted(len(devices), 'device')},"
         f" {pretty_size(on_device.total())} allocated, {pretty_size(used)} used",
         "size": size,

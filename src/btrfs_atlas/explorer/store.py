@@ -229,6 +229,7 @@ class Store:
         self._loaded = loaded
         self._groups: dict[int, BlockGroupItem] = {}
         self._jobs: OrderedDict[Key, Job] = OrderedDict()
+        self._urgent: set[Key] = set()  # of these jobs
         self._failed: dict[int, BtrfsError | OSError] = {}
         self._condition = threading.Condition()
         self._is_closed = False
@@ -260,6 +261,11 @@ class Store:
         """How many jobs are not done yet."""
         return len(self._jobs)
 
+    @property
+    def urgent(self) -> int:
+        """How many of these are urgent."""
+        return len(self._urgent)
+
     def want(self, jobs: Iterable[Job], deadline: float = 0.0, *, urgent: bool = True) -> None:
         """Have jobs done, and wait for that, but not beyond a deadline of `time.monotonic()`.
 
@@ -276,6 +282,8 @@ class Store:
                 elif urgent:
                     self._jobs.move_to_end(job.key)
                 keys.add(job.key)
+            if urgent:
+                self._urgent |= keys
             self._condition.notify_all()
             while keys & self._jobs.keys() and not self._is_closed:
                 left = deadline - time.monotonic()
@@ -305,6 +313,7 @@ class Store:
                 with self._condition:
                     if is_done and self._jobs.get(job.key) is job:
                         del self._jobs[job.key]
+                        self._urgent.discard(job.key)
                     self._condition.notify_all()
                     is_last = not self._jobs
                 if is_last or time.monotonic() - told > _TELL_SECONDS:
