@@ -115,7 +115,7 @@ def test_record(atlas: Atlas) -> None:
 def test_words_about_files(atlas: Atlas) -> None:
     words = look(atlas, "overwritten").words
     assert words[0] == "A file, 8.04MiB."
-    assert any("pieces of it lie in" in word for word in words)
+    assert any("parts of it lie in" in word for word in words)
     assert "40.00KiB of it are holes." in words
     assert "4.24MiB of it are allocated, but not written." in look(atlas, "allocated").words
     small = look(atlas, "files/file2")
@@ -249,7 +249,7 @@ def test_subvolumes(atlas: Atlas) -> None:
             assert f"Its path is /{printable(subvolume.path)}" in by_path.words
     top = look(atlas, "subvolume 5")
     assert ranges(top) == expected_extents(atlas.fs, 5)
-    assert "pieces of its files lie in" in " ".join(top.words)
+    assert "parts of its files lie in" in " ".join(top.words)
     assert ranges(look(atlas, "subvolume /")) == ranges(top)
     snapshot = " ".join(look(atlas, "subvolume readonly").words)
     assert "Made as a snapshot in generation" in snapshot

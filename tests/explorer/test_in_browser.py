@@ -12,6 +12,7 @@ import base64
 import json
 import os
 import re
+import signal
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -366,6 +367,13 @@ def test_until_there_are_tiles_a_sketch_is_to_be_seen(screen: Screen) -> None:
     expect(sketch).to_have_count(0)
 
 
+def test_a_link_has_a_sketch_too(screen: Screen) -> None:
+    screen.page.route("**/tile/**", lambda _: None)
+    screen.page.goto(f"{screen.server.url}#physical/hilbert/type/2/300/300")
+    screen.page.wait_for_selector("html[data-tiles=sketched]", state="attached")
+    expect(screen.page.locator(".leaflet-sketch-pane img")).to_have_count(1)
+
+
 def test_a_sketch_is_not_shown_in_place_of_something_else(screen: Screen) -> None:
     screen.page.route("**/tile/**", lambda _: None)
     screen.page.goto(f"{screen.server.url}#virtual/hilbert/type")
@@ -560,6 +568,21 @@ def test_keyboard(screen: Screen) -> None:
     expect(page.get_by_role("dialog")).to_be_hidden()
 
 
+@pytest.mark.parametrize("zoom", [3, 8])
+def test_the_whole_map_fits_from_any_zoom(moving: Screen, zoom: int) -> None:
+    moving.open()
+    tiles = moving.page.locator(".leaflet-tile-pane img")
+    whole = tiles.first.bounding_box()
+    assert whole is not None
+    moving.open(f"#physical/hilbert/type/{zoom}/300/300")
+    moving.part("map").focus()
+    moving.page.keyboard.press("0")
+    moving.wait_for_rest()
+    now = tiles.first.bounding_box()
+    assert now is not None
+    assert now["width"] == pytest.approx(whole["width"], abs=0.01)
+
+
 def test_controls_have_names(screen: Screen) -> None:
     screen.open()
     for name in ("space", "curve", "colour", "find", "theme"):
@@ -619,7 +642,9 @@ def test_change_is_seen(moving: Screen, explored: Explored) -> None:
     write(path, 64 << 20)
     explored.fs.sync()
     moving.page.wait_for_selector(".flashing", state="attached")
-    assert "/marks/changed/" in " ".join(moving.visit.requests)
+    (asked, *_) = (url for url in moving.visit.requests if "/marks/changed/" in url)
+    told = dict(field.split("=") for field in asked.partition("?")[2].split("&"))
+    assert int(told["since"]) <= int(old) < int(told["g"])
     moving.wait_until(lambda: differ(before, moving.shown_tiles()))
     new = explored.ask("/filesystem")["generation"]
     assert int(new) > int(old)
@@ -627,6 +652,30 @@ def test_change_is_seen(moving: Screen, explored: Explored) -> None:
     expect(moving.page.locator(".flashing")).to_have_count(0)
     moving.find(path.name)
     expect(moving.part("find-results")).to_contain_text("Size on disk64.00MiB")
+    # What was found is looked for again after each change.
+    lit = moving.page.locator(".leaflet-found-pane img")
+    expect(lit).not_to_have_count(0)
+    path.unlink()
+    explored.fs.sync()
+    expect(moving.part("find-results")).to_contain_text("there is no")
+    expect(lit).to_have_count(0)
+    # The browser itself tells of the answer 404.
+    assert all("404" in problem for problem in moving.visit.problems)
+    assert len(moving.visit.problems) == 1
+    moving.visit.problems.clear()
+
+
+def test_a_server_that_was_started_anew(browser: Browser, explored: Explored) -> None:
+    with served(explored.fs.mountpoint) as first, visit(browser) as visited:
+        screen = Screen(visited, first)
+        screen.open()
+        screen.wait_until(lambda: "/events" in " ".join(visited.requests))
+        os.kill(first.pid, signal.SIGKILL)
+        expect(screen.part("notice")).to_contain_text("is lost")
+        port = urlsplit(first.url).port
+        with served("--port", str(port), explored.fs.mountpoint) as second:
+            assert second.url != first.url
+            expect(screen.part("notice")).to_contain_text("started anew")
 
 
 # The pictures of the README.

@@ -126,7 +126,7 @@ def _pieces(used: Used, whose: str) -> list[str]:
     if used.items != extents:
         verb = "lies" if used.items == 1 else "lie"
         words.append(
-            f"{counted(used.items, 'piece')} of {whose} {verb} in {counted(extents, 'extent')}."
+            f"{counted(used.items, 'part')} of {whose} {verb} in {counted(extents, 'extent')}."
         )
     if used.prealloc_bytes:
         words.append(f"{size_text(used.prealloc_bytes)} of {whose} are allocated, but not written.")

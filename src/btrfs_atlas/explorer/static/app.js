@@ -368,17 +368,18 @@ class Page {
     await shown;
   }
 
-  async #showFound(query, fly) {
+  async #showFound(query, fly, refreshed = false) {
     this.#query = query;
-    this.#tooltip.hide();
-    this.#map.light(null);
+    if (!refreshed) {
+      this.#tooltip.hide();
+      this.#map.light(null);
+    }
     const { space, curve } = this.#shown;
-    const found = await this.#find.show(query, (signal) =>
-      this.#source.find(query, space, curve, signal),
-    );
+    const ask = (signal) => this.#source.find(query, space, curve, signal);
+    const found = await this.#find.show(query, ask, refreshed);
     this.#checkDamageSoon();
-    if (found !== null && found.extents > 0) {
-      this.#map.light(query);
+    if (found !== undefined) {
+      this.#map.light(found?.extents > 0 ? query : null);
     }
     if (fly && found?.view) {
       this.#flyTo(found.view);
@@ -434,6 +435,8 @@ class Page {
   #happened(event) {
     if (event.type === "lost") {
       this.notice("The connection to btrfs-atlas is lost. Trying again …");
+    } else if (event.type === "gone") {
+      this.notice("btrfs-atlas was started anew. Open the URL that it has printed.");
     } else if (event.type === "loaded") {
       this.#map.retry();
       this.#updateLegendSoon();
@@ -502,6 +505,10 @@ class Page {
     }
     this.#map.refresh();
     this.#updateLegendSoon();
+    // It may lie elsewhere now, or be gone.
+    if (this.#query !== null) {
+      this.#showFound(this.#query, false, true);
+    }
   }
 }
 

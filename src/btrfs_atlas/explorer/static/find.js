@@ -55,26 +55,30 @@ export class Find {
    *
    * @param {string} query
    * @param {function(AbortSignal): Promise<object>} ask
-   * @returns {Promise<object|null>} what was found; null if nothing was, or something else has
-   *     been asked since
+   * @param {boolean} refreshed the earlier answer stays until there is a new one
+   * @returns {Promise<object|null|undefined>} what was found; null if nothing was; undefined if
+   *     something else has been asked since
    */
-  async show(query, ask) {
+  async show(query, ask, refreshed) {
     this.#abort.abort();
     this.#abort = new AbortController();
     const { signal } = this.#abort;
-    this.#input.value = query;
-    this.#fill("busy", el("p.quiet", {}, `Looking for ${query} …`));
+    if (!refreshed) {
+      this.#input.value = query;
+      this.#fill("busy", el("p.quiet", {}, `Looking for ${query} …`));
+    }
     try {
       const found = await ask(signal);
       if (signal.aborted) {
-        return null;
+        return undefined;
       }
       this.#fill("results", ...this.#results(found));
       return found;
     } catch (error) {
-      if (!signal.aborted) {
-        this.#fill("failed", el("p.error", {}, error.message), hint(error));
+      if (signal.aborted) {
+        return undefined;
       }
+      this.#fill("failed", el("p.error", {}, error.message), hint(error));
       return null;
     }
   }
@@ -134,13 +138,14 @@ function hint(error) {
   return error.hint ? el("p.quiet", {}, error.hint) : null;
 }
 
-function fragmentation({ extents, bytes, average, pieces, truncated }) {
+function fragmentation({ kind, extents, bytes, average, pieces, truncated }) {
   const more = truncated ? " at least; the search was cut short" : "";
   return facts(
     fact("Size on disk", `${size(bytes)}${more}`),
     fact("Extents", count(extents)),
     fact("Average extent", size(average)),
-    fact("Contiguous pieces", count(pieces)),
+    // A block group is found as a whole, with what is free in it.
+    kind !== "group" && fact("Contiguous pieces", count(pieces)),
   );
 }
 

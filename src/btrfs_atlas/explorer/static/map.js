@@ -54,6 +54,7 @@ export class AtlasMap {
   #sketch = null;
   #sketched = false;
   #found = null;
+  #lit = null;
   #flash = null;
   #flashEnd = 0;
   #labels = L.layerGroup();
@@ -103,10 +104,11 @@ export class AtlasMap {
     this.#tellProgress();
   }
 
-  /** Draw everything again: the filesystem has changed. */
+  /** Draw everything again, as the filesystem has changed, but for what is lit up. */
   refresh() {
     this.#dropSketch();
-    this.#layers().forEach((layer) => layer.refresh());
+    this.#tiles.refresh();
+    this.#borders.refresh();
   }
 
   /** Draw again what was not complete: more of the filesystem has been read. */
@@ -114,8 +116,13 @@ export class AtlasMap {
     this.#layers().forEach((layer) => layer.retry());
   }
 
-  /** Light up what a query finds, above the dimmed map; null: light up nothing. */
+  /** Light up what a query finds, above the dimmed map, or anew; null: light up nothing. */
   light(query) {
+    if (query !== null && query === this.#lit) {
+      this.#found.refresh();
+      return;
+    }
+    this.#lit = query;
     this.#found?.remove();
     this.#found = null;
     this.#map.getContainer().classList.toggle("dimmed", query !== null);
@@ -195,8 +202,11 @@ export class AtlasMap {
 
   /** Show the whole map. */
   whole(animate = !reducedMotion.matches) {
-    // Leaflet rounds, and then takes the smallest zoom that there is.
-    this.#map.setView(SQUARE.getCenter(), Math.floor(this.#wholeZoom()), { animate });
+    const { options } = this.#map;
+    // Else Leaflet rounds the zoom, and twice if it does not glide there.
+    options.zoomSnap = 0;
+    this.#map.setView(SQUARE.getCenter(), this.#wholeZoom(), { animate });
+    options.zoomSnap = 1;
   }
 
   /** Move the window so far that a place is not under what covers its right and bottom edge. */

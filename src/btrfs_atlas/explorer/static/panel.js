@@ -153,7 +153,7 @@ function whereFacts({ address, bytes, device, vaddr }) {
     device && fact("Physical address", device.paddr),
     vaddr && fact("Virtual address", vaddr),
     fact("Address on the map", address),
-    fact("This pixel", size(bytes)),
+    fact("Looked at", size(bytes)),
   );
 }
 

@@ -94,12 +94,17 @@ export const PictureLayer = GridLayer.extend({
 
   /** Whether there is something to see of all pictures, even if it is not complete. */
   isDrawn() {
-    return [...this._pictures.values()].every(({ done }) => done === null);
+    return this._are(({ done }) => done === null);
   },
 
   /** Whether all pictures are there and complete. */
   isComplete() {
-    return [...this._pictures.values()].every(({ state }) => state === "complete");
+    return this._are(({ state }) => state === "complete");
+  },
+
+  /** Whether all pictures are like that. While the map moves elsewhere, there can be none. */
+  _are(like) {
+    return this._pictures.size > 0 && [...this._pictures.values()].every(like);
   },
 
   _again(which) {

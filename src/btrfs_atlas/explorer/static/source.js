@@ -3,6 +3,7 @@
 // The exported file has another source with the same methods (embedded.js). `can` tells what a
 // source is able to do; the page does not show controls that would be of no use.
 
+const NOT_FOUND = 404;
 const BUSY = 503;
 const BUSY_RETRIES = 8;
 const RECONNECT_MS = 2000;
@@ -42,7 +43,10 @@ export class LiveSource {
 
   async filesystem() {
     const answer = await this.#ask("filesystem");
-    this.#generation = answer.generation;
+    if (answer.generation !== this.#generation) {
+      this.#before = this.#generation;
+      this.#generation = answer.generation;
+    }
     return answer;
   }
 
@@ -88,17 +92,12 @@ export class LiveSource {
    * Hear about what happens to the filesystem, for as long as the page is looked at.
    *
    * @param {function(object): void} callback gets {type: "changed", generation, groups},
-   *     {type: "loaded", read}, {type: "lost"} when the connection broke, and {type: "back"} when
-   *     it is there again, before which any number of changes may have been missed
+   *     {type: "loaded"}, {type: "lost"} when the connection broke, {type: "back"} when it is there
+   *     again, before which any number of changes may have been missed, and {type: "gone"} when
+   *     there is another server now, which does not know this page
    */
   events(callback) {
-    new Events(() => this.#eventsPath(), (event) => {
-      if (event.type === "changed") {
-        this.#before = this.#generation;
-        this.#generation = event.generation;
-      }
-      callback(event);
-    });
+    new Events(() => this.#eventsPath(), callback);
   }
 
   /** A server that has moved on since says so at once. */
@@ -206,6 +205,16 @@ class Events {
     if (stream.readyState === EventSource.CLOSED) {
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => this.#follow(), RECONNECT_MS);
+      this.#tellIfGone();
+    }
+  }
+
+  /** Another server has another token in its addresses: to it, this page is a stranger. */
+  async #tellIfGone() {
+    const answer = await fetch("events", { method: "HEAD" }).catch(() => null);
+    if (answer?.status === NOT_FOUND) {
+      clearTimeout(this.#timer);
+      this.callback({ type: "gone" });
     }
   }
 }

@@ -28,12 +28,12 @@ export function stateTitle({ state, group, extent }) {
   return STATES[state] ?? capitalised(state);
 }
 
-/** The same, with the bytes that the pixel stands for. */
+/** The same, with the bytes that are looked at. */
 export function stateWords(found) {
   return el(
     "p.state",
     {},
     el("strong", {}, stateTitle(found)),
-    el("span.quiet", {}, ` ${size(found.bytes)} per pixel`),
+    el("span.quiet", {}, ` ${size(found.bytes)} from here`),
   );
 }
