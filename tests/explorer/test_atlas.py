@@ -171,8 +171,7 @@ def test_each_colouring_shows_all_that_is_in_use(live: Atlas, space: str, colour
     type_ = finished_tile(live, space, "hilbert", "type", 0, 0, 0).any(axis=2)
     # Block groups are shown as a whole, also where they are empty.
     assert (shown & type_).sum() > 0.98 * type_.sum()
-    legend = live.legend(space, colour, 0)
-    assert legend.read == 1
+    legend = finished_legend(live, space, colour)
     assert sum(entry.length for entry in legend.entries) == pytest.approx(
         live.lines[space].total_bytes
     )
@@ -212,7 +211,7 @@ def test_parity_is_shown(tmp_path: Path) -> None:
         fs.sync()
         with Atlas([str(fs.mountpoint)]) as atlas:
             whole(atlas, "physical", "hilbert", "type", 1)
-            entries = {e.name: e.length for e in atlas.legend("physical", "type", 1).entries}
+            entries = {e.name: e.length for e in finished_legend(atlas, "physical", "type").entries}
             line = atlas.lines["physical"]
             seen = whole(atlas, "physical", "hilbert", "owner", line.max_zoom)
     parity = np.array([0x8C, 0x7A, 0x5B], np.uint8)
@@ -225,7 +224,8 @@ def test_parity_is_shown(tmp_path: Path) -> None:
 
 def test_owners_and_their_names(live: Atlas) -> None:
     whole(live, "virtual", "hilbert", "owner", 0)
-    entries = {entry.name: entry.length for entry in live.legend("virtual", "owner", 0).entries}
+    legend = finished_legend(live, "virtual", "owner")
+    entries = {entry.name: entry.length for entry in legend.entries}
     (volume,) = (name for name in entries if name.startswith("/volume ("))
     assert entries[volume] > 0
     names = [name for name in entries if name not in ("free", "not allocated")]
