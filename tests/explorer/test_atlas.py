@@ -122,6 +122,24 @@ def test_sketch_is_the_picture_of_btrfs_heatmap(sample: Atlas, zoom: int) -> Non
     assert (opened(sample.sketch("physical", "snake", zoom)) == picture.pixels).all()
 
 
+def test_what_cannot_be_read_is_hatched_before_extents_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(store.Store, "_next", lambda _: None)
+    with sample_atlas() as atlas:
+        shown = list(atlas._world.shown["physical"])
+        shown[3] = (*shown[3][:2], None, shown[3][3])
+        world = atlas._world._replace(shown={"physical": shown})
+        monkeypatch.setattr(atlas, "_world", world)
+        sketch = opened(atlas.sketch("physical", "hilbert", 1))
+        for row, column in np.ndindex(2, 2):
+            tile = atlas.tile(("physical", "hilbert", 1, row, column), "type", deadline=0.0)
+            here = tuple(slice(256 * at, 256 * at + 256) for at in (row, column))
+            assert (opened(tile.png) == sketch[here]).all()
+    orange = (sketch == (0xFF, 0x99, 0x00)).all(axis=2)
+    assert orange.any()
+
+
 @pytest.mark.parametrize("is_ahead", [False, True])
 def test_a_tile_waits_for_what_is_soon_there(
     monkeypatch: pytest.MonkeyPatch, is_ahead: bool

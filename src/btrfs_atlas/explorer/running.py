@@ -46,8 +46,9 @@ def run(app: ASGIApp, listening: socket) -> None:
 class _Protocol(H11Protocol):
     """Answers what is no request of HTTP with the same headers as everything else."""
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
-        """Refuse what cannot be understood."""
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be understood; why is nothing to be told."""
+        del msg
         if self.conn.our_state is h11.IDLE:
             head = with_headers([(b"content-length", b"0"), (b"connection", b"close")])
             answer = h11.Response(status_code=400, headers=head, reason=b"Bad Request")
