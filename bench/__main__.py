@@ -13,38 +13,31 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from bench.command import report, run
 from bench.contests import CONTESTS, Result, Row, Targets, run_contest
 from bench.filesystems import PREALLOC, USED, ensure
 from bench.peers import ROOT, SYSTEM_PYTHON, require
 from bench.probe import HEATMAP_V9
-from tests.lab.commands import CommandError
-from tests.lab.loopfs import PROGRAMS, is_root, loop_filesystem, mounted_images
+from tests.lab.loopfs import PROGRAMS, loop_filesystem, mounted_images
 from tests.lab.populate import populate
 
 
 def main() -> int:
     """Measure, and print the results as a Markdown table."""
     options = parse()
-    if not is_root():
-        print("Error: needs root, to attach loop devices and to mount", file=sys.stderr)
-        return 1
-    try:
-        require(*PROGRAMS, SYSTEM_PYTHON, HEATMAP_V9)
-        options.cache.mkdir(parents=True, exist_ok=True)
-        with targets(options.cache) as found:
-            results = [
-                result
-                for name in options.contest
-                for result in run_contest(
-                    CONTESTS[name](found, options.cache), options.rounds, report
-                )
-            ]
-    except CommandError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
-    report("")
-    print("\n".join(table(results)))
-    return 0
+    return run(lambda: table(results(options)))
+
+
+def results(options: argparse.Namespace) -> list[Result]:
+    """Return what the contests have come to."""
+    require(*PROGRAMS, SYSTEM_PYTHON, HEATMAP_V9)
+    options.cache.mkdir(parents=True, exist_ok=True)
+    with targets(options.cache) as found:
+        return [
+            result
+            for name in options.contest
+            for result in run_contest(CONTESTS[name](found, options.cache), options.rounds, report)
+        ]
 
 
 def parse() -> argparse.Namespace:
@@ -82,14 +75,6 @@ def targets(cache: Path) -> Iterator[Targets]:
             stack.enter_context(mounted_images([prealloc], folder / "prealloc", "ro")).mountpoint,
             small.mountpoint,
         )
-
-
-def report(line: str) -> None:
-    """Show what is going on, on standard error; on a terminal, in one line."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-    elif line:
-        print(line, file=sys.stderr, flush=True)
 
 
 def table(results: Iterable[Result]) -> Iterator[str]:

@@ -27,14 +27,13 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Playwright, sync_playwright
 
-from bench.__main__ import report
+from bench.command import report, run
 from bench.explorer_probe import COLOUR, Drawn, Tile
 from bench.filesystems import PREALLOC, USED, Recipe, ensure
 from bench.free_space import CACHE
 from bench.peers import OURS, require, run_alone
 from heatmap.curves import HILBERT
-from tests.lab.commands import CommandError
-from tests.lab.loopfs import PROGRAMS, is_root, mounted_images
+from tests.lab.loopfs import PROGRAMS, mounted_images
 from tests.support.browser import ARGUMENTS, CHROMIUM, HEIGHT, WIDTH, served
 
 TILES = 500
@@ -147,22 +146,15 @@ class Client:
 def main() -> int:
     """Measure, and print the figures as a Markdown table."""
     options = parse()
-    if not is_root():
-        print("Error: needs root, to attach loop devices and to mount", file=sys.stderr)
-        return 1
-    try:
-        require(*PROGRAMS, CHROMIUM)
-        options.cache.mkdir(parents=True, exist_ok=True)
-        figures = [
-            *on_filesystem(USED, options.cache, options.rounds),
-            *on_filesystem(PREALLOC, options.cache, options.rounds),
-        ]
-    except CommandError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
-    report("")
-    print("\n".join(table(figures)))
-    return 0
+    return run(lambda: table(figures(options)))
+
+
+def figures(options: argparse.Namespace) -> Iterator[Figure]:
+    """Measure on both filesystems."""
+    require(*PROGRAMS, CHROMIUM)
+    options.cache.mkdir(parents=True, exist_ok=True)
+    for recipe in (USED, PREALLOC):
+        yield from on_filesystem(recipe, options.cache, options.rounds)
 
 
 def parse() -> argparse.Namespace:
