@@ -418,21 +418,35 @@ def _patches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 def _paint(square: Packed, patch: list[Piece], waiting: list[Runs]) -> None:
     """Paint runs of pixels on pieces that follow one another, between which nothing is painted."""
-    begin = np.array([piece.first for piece in patch])
-    size = np.array([piece.size for piece in patch])
-    before = np.cumsum(size) - size  # where each piece begins if there were no pixels between them
     first = np.concatenate([runs.first for runs in waiting])
     stop = first + np.concatenate([runs.count for runs in waiting])
-    edge = _interleave(first, stop)
-    which = np.maximum(np.searchsorted(begin, edge, "right") - 1, 0)
-    at = before[which] + np.clip(edge - begin[which], 0, size[which])
+    colour = np.concatenate([runs.colour for runs in waiting])
+    last = patch[-1]
+    if first.size == 1 and first[0] <= patch[0].first and stop[0] >= last.first + last.size:
+        for piece in patch:
+            square[piece.window] = colour[0]
+        return
     # Black, a run, black, a run, ..., black: unroll them all at once.
-    count = np.diff(at, prepend=0, append=size.sum())
+    size = sum(piece.size for piece in patch)
+    count = np.diff(np.concatenate([[0], _on_patch(_interleave(first, stop), patch), [size]]))
     colours = np.zeros(count.size, dtype=_PACKED_DTYPE)
-    colours[1::2] = np.concatenate([runs.colour for runs in waiting])
+    colours[1::2] = colour
     pixels = np.repeat(colours, count)
-    for piece, start in zip(patch, before.tolist(), strict=True):
-        square[piece.window] = pixels[start : start + piece.size][piece.positions]
+    for piece in patch:
+        square[piece.window] = pixels[: piece.size][piece.positions]
+        pixels = pixels[piece.size :]
+
+
+def _on_patch(pixel: Integers, patch: list[Piece]) -> Integers:
+    """Return where on a patch pixels of the curve lie, if there were none between its pieces."""
+    if len(patch) == 1:
+        return np.clip(pixel - patch[0].first, 0, patch[0].size)
+    begin = np.array([piece.first for piece in patch])
+    size = np.array([piece.size for piece in patch])
+    which = np.maximum(np.searchsorted(begin, pixel, "right") - 1, 0)
+    before = np.cumsum(size) - size
+    found: Integers = before[which] + np.clip(pixel - begin[which], 0, size[which])
+    return found
 
 
 _NO_RUNS = Runs(
