@@ -36,7 +36,7 @@ NODESIZE = 16384
 def columns(source: Literal["mounted", "unmounted"], target: str) -> tuple[float, int]:
     """Read the extent tree into columns; count data extents."""
     import btrfs
-    import btrfs.columns
+    import btrfs.ondisk.columns
 
     begin = time.perf_counter()
     count = 0

@@ -26,9 +26,9 @@ from pathlib import Path
 
 from bench.peers import ROOT
 from btrfs import FileSystem
-from btrfs.constants import CSUM_SIZE
-from btrfs.crc32c import crc32c_data
 from btrfs.errors import BtrfsError, CorruptError, MissingDeviceError
+from btrfs.ondisk.constants import CSUM_SIZE
+from btrfs.ondisk.hashes import crc32c_data
 from tests.lab.damage import (
     CHUNK_TREE,
     ROOT_TREE,

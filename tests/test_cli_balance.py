@@ -63,7 +63,7 @@ def assert_no_balance(made: support.LoopFilesystem) -> None:
 
 def unallocated(made: support.LoopFilesystem) -> int:
     with btrfs.FileSystem(made.mountpoint) as fs:
-        return btrfs.balancing.unallocated(fs)
+        return btrfs.balance.planning.unallocated(fs)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from btrfs import FileSystem
-from btrfs.constants import (
+from btrfs.ondisk.constants import (
     CSUM_TREE_OBJECTID,
     FEATURE_INCOMPAT_EXTENT_TREE_V2,
     FS_TREE_OBJECTID,

@@ -20,14 +20,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
-from btrfs import constants
+from btrfs.ondisk import constants
 from btrfs_atlas import cli
 from btrfs_atlas.commands import export_html
-from btrfs_atlas.explorer import bundle, colourings, details, export
 from btrfs_atlas.explorer.atlas import Atlas
-from btrfs_atlas.explorer.colourings import EXTENTS_BELOW
-from btrfs_atlas.explorer.lines import TILE_ORDER
-from btrfs_atlas.explorer.printable import printable
+from btrfs_atlas.explorer.model.lines import TILE_ORDER
+from btrfs_atlas.explorer.model.printable import printable
+from btrfs_atlas.explorer.render import colourings
+from btrfs_atlas.explorer.render.colourings import EXTENTS_BELOW
+from btrfs_atlas.explorer.search import details
+from btrfs_atlas.explorer.web import bundle, export
 from heatmap import curves
 from heatmap.palette import UNREADABLE
 from tests import support

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import btrfs
-from btrfs import advice
+from btrfs.space import advice
 from tests import support
 from tests.lab import block_groups
 from tests.support import programs

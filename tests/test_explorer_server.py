@@ -21,12 +21,12 @@ import pytest
 from httpx import ASGITransport, AsyncClient
 from PIL import Image
 
-from btrfs_atlas.explorer import guard, server
 from btrfs_atlas.explorer.atlas import Atlas, Changes
-from btrfs_atlas.explorer.lanes import BusyError, Lane, LeftError
-from btrfs_atlas.explorer.live import MAX_LISTENERS, Listener, Live
-from btrfs_atlas.explorer.printable import printable
-from btrfs_atlas.explorer.tiles import Tile
+from btrfs_atlas.explorer.model.printable import printable
+from btrfs_atlas.explorer.render.tiles import Tile
+from btrfs_atlas.explorer.web import guard, server
+from btrfs_atlas.explorer.web.live import MAX_LISTENERS, Listener, Live
+from btrfs_atlas.explorer.web.worker_pool import BusyError, Lane, LeftError
 from tests import support
 from tests.support.browser import Server, served
 from tests.support.html import assert_policy, contents_of
@@ -709,8 +709,8 @@ class FakeAtlas:
 @pytest.fixture
 def atlas(monkeypatch: pytest.MonkeyPatch) -> FakeAtlas:
     """A map that is looked at again as soon as possible."""
-    monkeypatch.setattr("btrfs_atlas.explorer.live._POLL_SECONDS", 0.01)
-    monkeypatch.setattr("btrfs_atlas.explorer.live._GATHER_SECONDS", 0.05)
+    monkeypatch.setattr("btrfs_atlas.explorer.web.live._POLL_SECONDS", 0.01)
+    monkeypatch.setattr("btrfs_atlas.explorer.web.live._GATHER_SECONDS", 0.05)
     return FakeAtlas()
 
 
@@ -791,7 +791,7 @@ def test_who_comes_late_is_told_at_once(atlas: FakeAtlas) -> None:
 
 
 def test_a_sign_of_life(atlas: FakeAtlas, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("btrfs_atlas.explorer.live._KEEP_ALIVE_SECONDS", 0.05)
+    monkeypatch.setattr("btrfs_atlas.explorer.web.live._KEEP_ALIVE_SECONDS", 0.05)
 
     async def scenario() -> None:
         with live_of(atlas).listener(None) as listener:

@@ -7,12 +7,30 @@
             print(block_group)
 
 :class:`FileSystem` is where to begin. The items that it returns are described in
-:mod:`btrfs.ctree`, reading in bulk in :mod:`btrfs.columns`.
+:mod:`btrfs.ctree`, reading in bulk in :mod:`btrfs.ondisk.columns`.
 
-The modules are imported when they are first used: ``import btrfs`` alone costs next to nothing.
+A module is imported when it is first used: ``import btrfs`` alone costs next to nothing.
 """
 
 import importlib
+
+from btrfs.ondisk.constants import (
+    BLOCK_GROUP_DATA as BLOCK_GROUP_DATA,
+    BLOCK_GROUP_DUP as BLOCK_GROUP_DUP,
+    BLOCK_GROUP_METADATA as BLOCK_GROUP_METADATA,
+    BLOCK_GROUP_PROFILE_MASK as BLOCK_GROUP_PROFILE_MASK,
+    BLOCK_GROUP_RAID0 as BLOCK_GROUP_RAID0,
+    BLOCK_GROUP_RAID1 as BLOCK_GROUP_RAID1,
+    BLOCK_GROUP_RAID1C3 as BLOCK_GROUP_RAID1C3,
+    BLOCK_GROUP_RAID1C4 as BLOCK_GROUP_RAID1C4,
+    BLOCK_GROUP_RAID5 as BLOCK_GROUP_RAID5,
+    BLOCK_GROUP_RAID6 as BLOCK_GROUP_RAID6,
+    BLOCK_GROUP_RAID10 as BLOCK_GROUP_RAID10,
+    BLOCK_GROUP_SINGLE as BLOCK_GROUP_SINGLE,
+    BLOCK_GROUP_SYSTEM as BLOCK_GROUP_SYSTEM,
+    BLOCK_GROUP_TYPE_MASK as BLOCK_GROUP_TYPE_MASK,
+    SPACE_INFO_GLOBAL_RSV as SPACE_INFO_GLOBAL_RSV,
+)
 
 # Of typing, a type checker needs only the name, and the import would take longer than all the rest.
 TYPE_CHECKING = False
@@ -20,84 +38,56 @@ if TYPE_CHECKING:
     from typing import Any
 
     from btrfs import (
-        advice as advice,
-        allocator as allocator,
-        backrefs as backrefs,
-        balancing as balancing,
-        checking as checking,
-        columns as columns,
-        constants as constants,
+        balance as balance,
+        check as check,
         crc32c as crc32c,
         ctree as ctree,
         errors as errors,
+        filesystem as filesystem,
         free_space_tree as free_space_tree,
         fs_usage as fs_usage,
         ioctl as ioctl,
-        mkfs as mkfs,
-        orphans as orphans,
-        paths as paths,
-        records as records,
-        selection as selection,
-        stripes as stripes,
-        subvolumes as subvolumes,
+        ondisk as ondisk,
+        ownership as ownership,
+        query as query,
+        source as source,
+        space as space,
         utils as utils,
         volumes as volumes,
-    )
-    from btrfs.constants import (
-        BLOCK_GROUP_DATA as BLOCK_GROUP_DATA,
-        BLOCK_GROUP_DUP as BLOCK_GROUP_DUP,
-        BLOCK_GROUP_METADATA as BLOCK_GROUP_METADATA,
-        BLOCK_GROUP_PROFILE_MASK as BLOCK_GROUP_PROFILE_MASK,
-        BLOCK_GROUP_RAID0 as BLOCK_GROUP_RAID0,
-        BLOCK_GROUP_RAID1 as BLOCK_GROUP_RAID1,
-        BLOCK_GROUP_RAID1C3 as BLOCK_GROUP_RAID1C3,
-        BLOCK_GROUP_RAID1C4 as BLOCK_GROUP_RAID1C4,
-        BLOCK_GROUP_RAID5 as BLOCK_GROUP_RAID5,
-        BLOCK_GROUP_RAID6 as BLOCK_GROUP_RAID6,
-        BLOCK_GROUP_RAID10 as BLOCK_GROUP_RAID10,
-        BLOCK_GROUP_SINGLE as BLOCK_GROUP_SINGLE,
-        BLOCK_GROUP_SYSTEM as BLOCK_GROUP_SYSTEM,
-        BLOCK_GROUP_TYPE_MASK as BLOCK_GROUP_TYPE_MASK,
-        SPACE_INFO_GLOBAL_RSV as SPACE_INFO_GLOBAL_RSV,
     )
     from btrfs.errors import BtrfsError as BtrfsError
     from btrfs.filesystem import FileSystem as FileSystem
 
-_MODULES = {
-    "advice",
-    "allocator",
-    "backrefs",
-    "balancing",
-    "checking",
-    "columns",
-    "constants",
-    "crc32c",
-    "ctree",
-    "errors",
-    "free_space_tree",
-    "fs_usage",
-    "ioctl",
-    "mkfs",
-    "orphans",
-    "paths",
-    "records",
-    "selection",
-    "stripes",
-    "subvolumes",
-    "utils",
-    "volumes",
-}
-_HOMES = {"FileSystem": "filesystem", "BtrfsError": "errors"}
+    __version__: str
+
+_HOMES = {"FileSystem": "btrfs.filesystem", "BtrfsError": "btrfs.errors"}
 
 
 def __getattr__(name: str) -> "Any":
-    """Import a module, or what is offered here from one, when it is first used (PEP 562)."""
-    if name in _MODULES:
-        return importlib.import_module(f"btrfs.{name}")
-    is_constant = name.startswith(("BLOCK_GROUP_", "SPACE_INFO_"))
-    home = "constants" if is_constant else _HOMES.get(name)
-    if home is None:
+    """Import a module, or a class from its module, when it is first used (PEP 562)."""
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    elif name == "__version__":
+        from importlib import metadata
+
+        value = metadata.version("btrfs-atlas")
+    elif name == "__all__":
+        value = [public for public in __dir__() if not public.startswith("_")]
+    elif name in _modules():
+        value = importlib.import_module(f"btrfs.{name}")
+    else:
         raise AttributeError(f"module 'btrfs' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"btrfs.{home}"), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names: modules, FileSystem, BtrfsError, and the flags of block groups."""
+    constants = {name for name in globals() if name.startswith(("BLOCK_GROUP_", "SPACE_INFO_"))}
+    return sorted({*_HOMES, *_modules(), *constants, "__doc__", "__name__", "__version__"})
+
+
+def _modules() -> list[str]:
+    import pkgutil
+
+    return [module.name for module in pkgutil.iter_modules(__path__)]

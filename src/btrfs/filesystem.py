@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn, Self, cast
 
-from btrfs import constants, free_space_tree
-from btrfs.constants import ULLONG_MAX
-from btrfs.damage import Damage, DamageLog, LostKeys
 from btrfs.errors import (
     BtrfsError,
     CorruptError,
     ItemNotFoundError,
     NotMountedError,
 )
-from btrfs.items.base import ItemData, SearchHeader, classify
-from btrfs.items.chunk import BlockGroupItem, Chunk
-from btrfs.items.device import DevExtent, DevItem
-from btrfs.items.extent import (
+from btrfs.ondisk import constants, free_space
+from btrfs.ondisk.constants import ULLONG_MAX
+from btrfs.ondisk.items.base import ItemData, SearchHeader, classify
+from btrfs.ondisk.items.chunk import BlockGroupItem, Chunk
+from btrfs.ondisk.items.device import DevExtent, DevItem
+from btrfs.ondisk.items.extent import (
     ExtentDataRef,
     ExtentItem,
     MetaDataItem,
@@ -25,21 +24,22 @@ from btrfs.items.extent import (
     SharedDataRef,
     TreeBlockRef,
 )
-from btrfs.items.free_space import FreeSpaceBitmap, FreeSpaceExtent
-from btrfs.items.root import RootItem
-from btrfs.key import Key
-from btrfs.layout import Bytes
+from btrfs.ondisk.items.free_space import FreeSpaceBitmap, FreeSpaceExtent
+from btrfs.ondisk.items.root import RootItem
+from btrfs.ondisk.key import Key
+from btrfs.ondisk.struct import Bytes
 from btrfs.source import lookup
 from btrfs.source.base import OnError, ReadOptions
 from btrfs.source.choice import SourceChoice, Target, open_source
+from btrfs.source.damage import Damage, DamageLog, LostKeys
 from btrfs.source.kernel import KernelSource
 
 if TYPE_CHECKING:
-    from btrfs.columns import Columns, ItemBatch
-    from btrfs.fs_usage import FsUsage
     from btrfs.ioctl import DevInfo, DevStats, FeatureFlags, FsInfo, SpaceInfo
+    from btrfs.ondisk.columns import Columns, ItemBatch
     from btrfs.source.base import Source
     from btrfs.source.disk.source import DiskSource
+    from btrfs.space.usage import FsUsage
 
 __all__ = ["FileSystem", "Target"]
 
@@ -209,9 +209,9 @@ class FileSystem:
 
     def usage(self) -> FsUsage:
         """Return what is allocated and used, and what can be."""
-        from btrfs import fs_usage
+        from btrfs.space import usage
 
-        return fs_usage.FsUsage(self)
+        return usage.FsUsage(self)
 
     def sync(self) -> None:
         """Commit the running transaction, so that all changes up to now can be searched.
@@ -242,7 +242,7 @@ class FileSystem:
     def batches(
         self, tree: int, min_key: Key | None = None, max_key: Key | None = None
     ) -> Iterator[ItemBatch]:
-        """Yield the same items as :meth:`search`, many at a time; see :mod:`btrfs.columns`.
+        """Yield the same items as :meth:`search`, many at a time; see :mod:`btrfs.ondisk.columns`.
 
         How much memory that takes does not depend on how many items there are.
         """
@@ -264,7 +264,7 @@ class FileSystem:
             tree: Number of the tree, for a class whose items are in more than one.
 
         Yields:
-            Arrays by name, see :meth:`btrfs.columns.ItemBatch.columns`.
+            Arrays by name, see :meth:`btrfs.ondisk.columns.ItemBatch.columns`.
 
         Raises:
             ValueError: The class does not tell the tree, or is of no type of key.
@@ -400,7 +400,7 @@ class FileSystem:
 
     def free_space_extents(
         self, min_vaddr: int = 0, max_vaddr: int = ULLONG_MAX
-    ) -> Iterator[free_space_tree.FreeSpaceExtent]:
+    ) -> Iterator[free_space.FreeSpaceExtent]:
         """Yield the free ranges inside block groups, from the free space tree.
 
         Args:
@@ -414,7 +414,7 @@ class FileSystem:
         max_key = Key(max_vaddr, 255, ULLONG_MAX)
         for item in self.search(constants.FREE_SPACE_TREE_OBJECTID, min_key, max_key):
             if isinstance(item, FreeSpaceExtent):
-                yield free_space_tree.FreeSpaceExtent(item.vaddr, item.length)
+                yield free_space.FreeSpaceExtent(item.vaddr, item.length)
             elif isinstance(item, FreeSpaceBitmap):
                 yield from item.unpack(self.sectorsize)
 

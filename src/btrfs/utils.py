@@ -1,7 +1,7 @@
 """Numbers to words and back, and objects to text.
 
 The words are those that python-btrfs prints, since scripts compare them. Those that the structs
-themselves are printed with come from :mod:`btrfs.text`.
+themselves are printed with come from :mod:`btrfs.ondisk.text`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from btrfs import constants
-from btrfs.constants import (
+from btrfs.ondisk import constants
+from btrfs.ondisk.constants import (
     BLOCK_GROUP_DATA as BLOCK_GROUP_DATA,
     BLOCK_GROUP_DUP as BLOCK_GROUP_DUP,
     BLOCK_GROUP_METADATA as BLOCK_GROUP_METADATA,
@@ -28,10 +28,10 @@ from btrfs.constants import (
     BLOCK_GROUP_TYPE_MASK as BLOCK_GROUP_TYPE_MASK,
     SPACE_INFO_GLOBAL_RSV as SPACE_INFO_GLOBAL_RSV,
 )
-from btrfs.items.base import ItemData, ItemList, SubItem
-from btrfs.key import Key, parse_key, parse_u64
-from btrfs.layout import Struct
-from btrfs.text import (
+from btrfs.ondisk.items.base import ItemData, ItemList, SubItem
+from btrfs.ondisk.key import Key, parse_key, parse_u64
+from btrfs.ondisk.struct import Struct
+from btrfs.ondisk.text import (
     block_group_flags_str as block_group_flags_str,
     block_group_profile_str as block_group_profile_str,
     block_group_type_str as block_group_type_str,

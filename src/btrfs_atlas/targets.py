@@ -196,7 +196,7 @@ def filesystems(targets: Sequence[str]) -> list[list[str]]:
 
 def _is_device(target: str) -> bool:
     """Return whether a target is a device or an image of one."""
-    from btrfs.source.metadump import is_metadump
+    from btrfs.source.dump.metadump import is_metadump
 
     mode = os.stat(target).st_mode
     return stat.S_ISBLK(mode) or (stat.S_ISREG(mode) and not is_metadump(target))

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from btrfs import backrefs, constants, ioctl
-from btrfs.key import Key
+from btrfs import ioctl
+from btrfs.ondisk import constants
+from btrfs.ondisk.key import Key
+from btrfs.ownership import backrefs
 from heatmap.palette import palette
 
 if TYPE_CHECKING:
-    from btrfs.columns import ItemBatch
     from btrfs.ctree import FileSystem
+    from btrfs.ondisk.columns import ItemBatch
 
 __all__ = ["COMPRESSIONS", "compressions"]
 

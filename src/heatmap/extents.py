@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from btrfs import constants
-from btrfs.key import Key
+from btrfs.ondisk import constants
+from btrfs.ondisk.key import Key
 from heatmap import unreadable
 from heatmap.unreadable import Range
 
 if TYPE_CHECKING:
-    from btrfs.columns import ItemBatch
     from btrfs.ctree import FileSystem
+    from btrfs.ondisk.columns import ItemBatch
 
 
 class Read(NamedTuple):

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from btrfs import constants, utils, volumes
+from btrfs import utils
 from btrfs.errors import ItemNotFoundError
+from btrfs.ondisk import constants, profiles
 from heatmap import extents as extents_of, owners, unreadable
 from heatmap.intervals import Intervals, heading
 from heatmap.palette import UNREADABLE, UNREADABLE_COLOUR, Palette, palette
 
 if TYPE_CHECKING:
-    from btrfs.columns import ItemBatch
     from btrfs.ctree import BlockGroupItem, Chunk, DevExtent, DevItem, FileSystem
+    from btrfs.ondisk.columns import ItemBatch
 
 Shown = tuple[int, int, "BlockGroupItem | None", str]
 """Start and length on the address line; the block group, None if it could not be read; words."""
@@ -199,7 +200,7 @@ def _chunk_lengths(fs: FileSystem) -> list[tuple[int, int, Chunk | None]]:
     """Return address of each chunk, how much of the devices it takes, and what is known of it."""
     chunks: dict[int, Chunk | None] = {chunk.vaddr: chunk for chunk in fs.chunks()}
     lengths = {
-        vaddr: volumes.chunk_to_dev_extent_length(chunk) * chunk.num_stripes
+        vaddr: profiles.chunk_to_dev_extent_length(chunk) * chunk.num_stripes
         for vaddr, chunk in chunks.items()
         if chunk is not None
     }
@@ -255,7 +256,7 @@ def allocated(
     # The chunks tell the same.
     stripes = [
         _Allocated(
-            device.devid, stripe.offset, volumes.chunk_to_dev_extent_length(chunk), chunk.vaddr
+            device.devid, stripe.offset, profiles.chunk_to_dev_extent_length(chunk), chunk.vaddr
         )
         for chunk in fs.chunks()
         for stripe in chunk.stripes

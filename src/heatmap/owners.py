@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from btrfs import constants
-from btrfs.key import Key
+from btrfs.ondisk import constants
+from btrfs.ondisk.key import Key
 from heatmap.palette import UNREADABLE, UNREADABLE_COLOUR, palette
 
 if TYPE_CHECKING:
-    from btrfs.columns import ItemBatch
     from btrfs.ctree import FileSystem
+    from btrfs.ondisk.columns import ItemBatch
 
 Values = NDArray[np.uint8]
 Addresses = NDArray[np.uint64]

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from btrfs import constants
-from btrfs.columns import take
-from btrfs.key import Key
+from btrfs.ondisk import constants
+from btrfs.ondisk.columns import take
+from btrfs.ondisk.key import Key
 
 if TYPE_CHECKING:
-    from btrfs.columns import ItemBatch
     from btrfs.ctree import FileSystem
+    from btrfs.ondisk.columns import ItemBatch
 
 __all__ = ["SEVERAL", "UNKNOWN", "generations", "owning_trees", "reference_counts"]
 

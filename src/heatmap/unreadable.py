@@ -10,8 +10,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from btrfs import constants
-from btrfs.key import Key
+from btrfs.ondisk import constants
+from btrfs.ondisk.key import Key
 
 if TYPE_CHECKING:
     from btrfs.ctree import DevItem, FileSystem

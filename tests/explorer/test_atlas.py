@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import heatmap
-from btrfs import constants
 from btrfs.ctree import FileSystem
-from btrfs_atlas.explorer import colourings, ground, store, tiles
+from btrfs.ondisk import constants
 from btrfs_atlas.explorer.atlas import Atlas, Legend
+from btrfs_atlas.explorer.model import extent_cache
+from btrfs_atlas.explorer.render import colourings, coverage, tiles
 from heatmap import curves, layers, references
 from tests import support
 from tests.lab.populate import fragment_free_space
@@ -106,7 +107,7 @@ def test_first_zoom_is_the_picture_of_btrfs_heatmap(sample: Atlas, curve: str) -
 def test_until_extents_are_read_their_block_groups_are_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store.Store, "_next", lambda _: None)  # its thread reads nothing
+    monkeypatch.setattr(extent_cache.Store, "_next", lambda _: None)  # its thread reads nothing
     with sample_atlas() as atlas:
         picture = heatmap.walk_dev_extents(atlas.fs, order=9, verbose=-1).pixels
         for row, column in np.ndindex(2, 2):
@@ -125,7 +126,7 @@ def test_sketch_is_the_picture_of_btrfs_heatmap(sample: Atlas, zoom: int) -> Non
 def test_what_cannot_be_read_is_hatched_before_extents_are_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store.Store, "_next", lambda _: None)
+    monkeypatch.setattr(extent_cache.Store, "_next", lambda _: None)
     with sample_atlas() as atlas:
         shown = list(atlas._world.shown["physical"])
         shown[3] = (*shown[3][:2], None, shown[3][3])
@@ -145,13 +146,13 @@ def test_a_tile_waits_for_what_is_soon_there(
     monkeypatch: pytest.MonkeyPatch, is_ahead: bool
 ) -> None:
     """Also while, before anybody asked for it, much else is to be read."""
-    read = store.read_extents
+    read = extent_cache.read_extents
 
-    def slowly(*args: Any, **options: Any) -> store.Extents:
+    def slowly(*args: Any, **options: Any) -> extent_cache.Extents:
         time.sleep(0.05)
         return read(*args, **options)
 
-    monkeypatch.setattr(store, "read_extents", slowly)
+    monkeypatch.setattr(extent_cache, "read_extents", slowly)
     with sample_atlas() as atlas:
         if is_ahead:
             atlas.read_ahead("physical", "age", 0)
@@ -162,7 +163,7 @@ def test_a_tile_waits_for_what_is_soon_there(
 
 
 def test_nobody_waits_while_much_is_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store.Store, "_next", lambda _: None)
+    monkeypatch.setattr(extent_cache.Store, "_next", lambda _: None)
     with sample_atlas() as atlas:
         begin = time.monotonic()
         tile = atlas.tile(("physical", "hilbert", 1, 0, 0), "type", begin + 30)
@@ -213,7 +214,7 @@ def test_less_detail_shows_the_same_amounts(
 ) -> None:
     """A picture made from levels is as bright as one made from the extents."""
     exact = whole(scattered, "virtual", "hilbert", colour, 0).astype(np.int64)
-    monkeypatch.setattr(ground, "EXACT_EXTENTS", 0)
+    monkeypatch.setattr(coverage, "EXACT_EXTENTS", 0)
     rough = whole(scattered, "virtual", "hilbert", colour, 0).astype(np.int64)
     assert (exact != rough).any()
     # Where a cell lies across the border of two pixels, they may differ, but not more of them.

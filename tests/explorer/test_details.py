@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 import btrfs
-from btrfs import backrefs, constants
 from btrfs.errors import CorruptError
-from btrfs.paths import lookup
-from btrfs_atlas.explorer import details as module
+from btrfs.ondisk import constants
+from btrfs.ownership import backrefs
+from btrfs.ownership.paths import lookup
 from btrfs_atlas.explorer.atlas import Atlas
-from btrfs_atlas.explorer.colourings import EXTENTS_BELOW
-from btrfs_atlas.explorer.details import at, details
-from btrfs_atlas.explorer.find import find
-from btrfs_atlas.explorer.printable import printable
+from btrfs_atlas.explorer.model.printable import printable
+from btrfs_atlas.explorer.render.colourings import EXTENTS_BELOW
+from btrfs_atlas.explorer.search import details as module
+from btrfs_atlas.explorer.search.details import at, details
+from btrfs_atlas.explorer.search.find import find
 from tests import support
 from tests.library.reading import damaged
 from tests.support.programs import SAMPLE
@@ -434,7 +435,7 @@ def test_dump_of_metadata() -> None:
         shown = details(atlas, "virtual", "hilbert", *pixel)
         assert shown["group"]["extents"]["count"] > 0
         fs = atlas.fs
-        trees = {subvolume.id for subvolume in btrfs.subvolumes.of_filesystem(fs)}
+        trees = {subvolume.id for subvolume in btrfs.ownership.subvolumes.of_filesystem(fs)}
         vaddr = int(find(atlas, "subvolume home", "virtual", "hilbert").ranges[0][0])
         place = finest(atlas, "virtual", place_of(atlas, "virtual", vaddr))
         files = details(atlas, "virtual", "hilbert", *place)["owners"]["files"]

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 import btrfs
-from btrfs import constants, ioctl
-from btrfs.items.file_extent import FileExtentItem
-from btrfs.key import Key
-from btrfs_atlas.explorer import file_extents, reading
+from btrfs import ioctl
+from btrfs.ondisk import constants
+from btrfs.ondisk.items.file_extent import FileExtentItem
+from btrfs.ondisk.key import Key
 from btrfs_atlas.explorer.atlas import Atlas
-from btrfs_atlas.explorer.find import FindError, Found, find
-from btrfs_atlas.explorer.printable import printable
+from btrfs_atlas.explorer.model.printable import printable
+from btrfs_atlas.explorer.search import file_extents, reading
+from btrfs_atlas.explorer.search.find import FindError, Found, find
 from tests import support
 from tests.lab.populate import ODD_NAMES
 from tests.library.reading import damaged
@@ -94,7 +95,7 @@ def test_extents_are_those_that_the_kernel_maps(
         assert any(
             piece.vaddr < start + length and start < piece.vaddr + piece.length for piece in pieces
         )
-    place = btrfs.paths.lookup(atlas.fs, path)
+    place = btrfs.ownership.paths.lookup(atlas.fs, path)
     assert extents == expected_extents(atlas.fs, *place)
     assert found.extents == len(extents)
     assert found.bytes == sum(length for _, length in extents)
@@ -127,8 +128,8 @@ def test_words_about_files(atlas: Atlas) -> None:
 
 def names(atlas: Atlas) -> Iterator[bytes]:
     """Yield the names of the file of many names but for one."""
-    place = btrfs.paths.lookup(atlas.fs, "names/linked")
-    for path in btrfs.paths.Paths(atlas.fs).of_inode(*place):
+    place = btrfs.ownership.paths.lookup(atlas.fs, "names/linked")
+    for path in btrfs.ownership.paths.Paths(atlas.fs).of_inode(*place):
         if path != b"names/linked":
             yield path
 
@@ -138,14 +139,14 @@ def test_directories_are_told_from_subvolumes(atlas: Atlas) -> None:
     assert folder.extents == 0
     assert "it has no extents" in folder.words[0]
     assert "Say 'subvolume 5'" in folder.words[-1]
-    tree = btrfs.paths.lookup(atlas.fs, "volume").tree
+    tree = btrfs.ownership.paths.lookup(atlas.fs, "volume").tree
     assert f"Say 'subvolume {tree}'" in look(atlas, "volume").words[-1]
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_odd_names(atlas: Atlas, name: bytes) -> None:
     path = b"names/" + name
-    inum = btrfs.paths.lookup(atlas.fs, path).inum
+    inum = btrfs.ownership.paths.lookup(atlas.fs, path).inum
     for query in {printable(path), os.fsdecode(path)}:
         found = look(atlas, query)
         assert found.title == "/" + printable(path)
@@ -186,7 +187,7 @@ def test_no_path_of_the_system_is_read(mounted: support.LoopFilesystem, tmp_path
 
 
 def test_inodes(atlas: Atlas) -> None:
-    tree, inum = btrfs.paths.lookup(atlas.fs, "volume/nested/file")
+    tree, inum = btrfs.ownership.paths.lookup(atlas.fs, "volume/nested/file")
     expected = expected_extents(atlas.fs, tree, inum)
     for query in (f"inode {inum} in {tree}", f"INODE {hex(inum)}  in volume/nested"):
         found = look(atlas, query)
@@ -195,7 +196,7 @@ def test_inodes(atlas: Atlas) -> None:
     anywhere = look(atlas, f"inode {inum}")
     assert anywhere.title == f"inode {inum} in subvolume 5"
     assert "say 'inode" in anywhere.words[-1]
-    only = btrfs.paths.lookup(atlas.fs, "writable/more/file7")
+    only = btrfs.ownership.paths.lookup(atlas.fs, "writable/more/file7")
     with pytest.raises(FindError, match=f"no inode 999999 in subvolume {only.tree}"):
         look(atlas, f"inode 999999 in {only.tree}")
     with pytest.raises(FindError, match="no inode 999999 in any subvolume"):
@@ -239,7 +240,7 @@ def test_block_groups(atlas: Atlas) -> None:
 
 
 def test_subvolumes(atlas: Atlas) -> None:
-    for subvolume in btrfs.subvolumes.of_filesystem(atlas.fs):
+    for subvolume in btrfs.ownership.subvolumes.of_filesystem(atlas.fs):
         expected = expected_extents(atlas.fs, subvolume.id)
         found = look(atlas, f"subvolume {subvolume.id}")
         assert (found.kind, ranges(found)) == ("subvolume", expected)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from btrfs_atlas.explorer import levels
-from btrfs_atlas.explorer.levels import Coverage, Pyramid
+from btrfs_atlas.explorer.render import pyramid
+from btrfs_atlas.explorer.render.pyramid import Coverage, Pyramid
 
 GAPS_LENGTHS_VALUES = st.lists(
     st.tuples(st.integers(0, 40), st.integers(1, 200), st.integers(0, 3)), max_size=60
@@ -38,7 +38,7 @@ def amounts(shown: Coverage, cell: int, value: int) -> dict[int, int]:
 @given(GAPS_LENGTHS_VALUES, st.sampled_from([4096, 8192, 65536, 1 << 20]))
 def test_each_cell_keeps_its_amounts(drawn: list[tuple[int, int, int]], cell: int) -> None:
     whole = coverage(drawn)
-    less = levels.simplified(whole, cell)
+    less = pyramid.simplified(whole, cell)
     for value in range(4):
         assert amounts(less, cell, value) == amounts(whole, cell, value)
     assert (np.diff(less.start) >= less.length[:-1]).all()
@@ -63,7 +63,7 @@ def test_levels_of_a_pyramid_have_ever_less(drawn: list[tuple[int, int, int]]) -
 @given(GAPS_LENGTHS_VALUES, st.integers(1, 20))
 def test_limited_keeps_what_fits(drawn: list[tuple[int, int, int]], most: int) -> None:
     whole = coverage(drawn)
-    less = levels.limited(whole, 4096, most)
+    less = pyramid.limited(whole, 4096, most)
     assert len(less) <= most
     if len(whole) <= most:
         assert less is whole

@@ -13,8 +13,8 @@ import pytest
 from btrfs import ioctl
 from btrfs.ctree import FileSystem
 from btrfs.volumes import BLOCK_GROUP_DATA, block_group_profile_ncopies
-from btrfs_atlas.explorer import lines, world
-from btrfs_atlas.explorer.lines import Line, Part
+from btrfs_atlas.explorer.model import lines, snapshot
+from btrfs_atlas.explorer.model.lines import Line, Part
 from heatmap import HeatmapError, curves
 from tests import support
 
@@ -46,7 +46,7 @@ def test_bytes_of_a_file_lie_where_the_line_says(striped: support.LoopFilesystem
     file = striped.mountpoint / "numbers"
     content = file.read_bytes()
     with FileSystem(striped.mountpoint) as fs:
-        now = world.look(fs)
+        now = snapshot.look(fs)
     physical = now.lines[lines.PHYSICAL]
     compared = 0
     with file.open("rb") as opened:
@@ -75,7 +75,7 @@ def read(image: Path, paddr: int) -> bytes:
 
 def test_virtual_line_leads_to_the_first_copy(striped: support.LoopFilesystem) -> None:
     with FileSystem(striped.mountpoint) as fs:
-        now = world.look(fs)
+        now = snapshot.look(fs)
     virtual, physical = now.lines[lines.VIRTUAL], now.lines[lines.PHYSICAL]
     for part in virtual.parts:
         for offset in range(0, part.length, part.length // 7):

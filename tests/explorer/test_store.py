@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from btrfs.ctree import FileSystem
-from btrfs_atlas.explorer.store import (
+from btrfs_atlas.explorer.model.extent_cache import (
     BYTES_PER_EXTENT,
     Extents,
     Job,

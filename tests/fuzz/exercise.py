@@ -18,16 +18,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import btrfs
-from btrfs import backrefs, checking, constants, orphans, paths, selection, subvolumes
+from btrfs import check
 from btrfs.ctree import RootItem
 from btrfs.errors import BtrfsError, ItemNotFoundError
 from btrfs.filesystem import FileSystem
-from btrfs.key import Key
+from btrfs.ondisk import constants
+from btrfs.ondisk.key import Key
+from btrfs.ownership import backrefs, orphans, paths, subvolumes
+from btrfs.query import selection
 from btrfs.utils import pretty_lines
 from btrfs_atlas import cli
-from btrfs_atlas.explorer import colourings, details
 from btrfs_atlas.explorer.atlas import Atlas
-from btrfs_atlas.explorer.find import find
+from btrfs_atlas.explorer.render import colourings
+from btrfs_atlas.explorer.search import details
+from btrfs_atlas.explorer.search.find import find
 from heatmap import HeatmapError, curves, walk_chunks, walk_dev_extents, walk_extents
 from heatmap.legend import legend_of
 from tests.fuzz.touch import item_classes, touch_batch, touch_object
@@ -337,7 +341,7 @@ def _check(asked: Asked) -> None:
     if asked.options["on_error"] != "skip":
         return
     all_copies, data = asked.choose.random() < 0.5, asked.choose.random() < 0.5
-    for checked in checking.check(asked.fs, all_copies=all_copies, data=data):
+    for checked in check.check(asked.fs, all_copies=all_copies, data=data):
         assert checked.skipped or checked.summary
         for finding in checked.findings:
             assert "\n" not in finding.message

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from btrfs.source.disk.checksum import CHECKSUMS
+from btrfs.ondisk.checksum import CHECKSUMS
 from tests.fuzz import seeds
 from tests.fuzz.seeds import PAGE, Seed
 

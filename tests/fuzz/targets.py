@@ -6,7 +6,7 @@ import contextlib
 
 from btrfs.ctree import SearchHeader, classify
 from btrfs.errors import CorruptError
-from btrfs.source.disk.checksum import CHECKSUMS
+from btrfs.ondisk.checksum import CHECKSUMS
 from btrfs.source.disk.node import BlockFormat, Leaf, Pointer, parse_block
 from tests.fuzz.images import CSUM_SIZE, HEADER, HEADER_SIZE, KEY, KEY_SIZE
 from tests.fuzz.seeds import NODESIZE

@@ -10,12 +10,14 @@ from typing import Any, cast
 
 import pytest
 
-from btrfs import FileSystem, allocator, constants
-from btrfs.allocator import DeviceSpace
+from btrfs import FileSystem
 from btrfs.ctree import Chunk, InodeRefList, RootBackref, SearchHeader, classify
 from btrfs.errors import CorruptError
-from btrfs.key import Key
-from btrfs.paths import Paths
+from btrfs.ondisk import constants
+from btrfs.ondisk.key import Key
+from btrfs.ownership.paths import Paths
+from btrfs.space import allocator
+from btrfs.space.allocator import DeviceSpace
 from btrfs.volumes import check_chunk
 from tests.fuzz import images
 from tests.fuzz.cases import Case, Stage

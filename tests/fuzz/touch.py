@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from btrfs.columns import ItemBatch
 from btrfs.ctree import ExtentCsumItem, FreeSpaceBitmap, ItemData, SearchHeader
-from btrfs.items import base
-from btrfs.key import Key
-from btrfs.layout import Bytes, Struct
-from btrfs.records import record
+from btrfs.ondisk.columns import ItemBatch
+from btrfs.ondisk.items import base
+from btrfs.ondisk.key import Key
+from btrfs.ondisk.struct import Bytes, Struct
+from btrfs.query.records import record
 from btrfs.utils import pretty_lines, str_lines
 
 SECTORSIZE = 4096

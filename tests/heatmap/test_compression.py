@@ -16,11 +16,13 @@ import pytest
 from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 
-from btrfs import FileSystem, backrefs, constants, ioctl
-from btrfs.columns import ItemBatch
+from btrfs import FileSystem, ioctl
 from btrfs.ctree import ExtentItem, FileExtentItem, Key
 from btrfs.errors import CorruptError
-from btrfs.items.base import SearchHeader
+from btrfs.ondisk import constants
+from btrfs.ondisk.columns import ItemBatch
+from btrfs.ondisk.items.base import SearchHeader
+from btrfs.ownership import backrefs
 from heatmap import compression
 from heatmap.compression import COMPRESSIONS, compressions
 from tests import support

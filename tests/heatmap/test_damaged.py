@@ -12,10 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 import heatmap
-from btrfs import FileSystem, constants
+from btrfs import FileSystem
 from btrfs.ctree import DevItem
-from btrfs.damage import LostKeys
-from btrfs.key import Key
+from btrfs.ondisk import constants
+from btrfs.ondisk.key import Key
+from btrfs.source.damage import LostKeys
 from heatmap import curves, hatching, layers, legend, terminal, unreadable
 from heatmap.errors import HeatmapError
 from heatmap.palette import UNREADABLE

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given, strategies as st
 
-from btrfs import constants
-from btrfs.columns import ItemBatch
 from btrfs.ctree import FileSystem
-from btrfs.damage import LostKeys
-from btrfs.key import Key
+from btrfs.ondisk import constants
+from btrfs.ondisk.columns import ItemBatch
+from btrfs.ondisk.key import Key
+from btrfs.source.damage import LostKeys
 from heatmap import layers, owners
 from heatmap.intervals import Intervals
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from btrfs import constants
-from btrfs.columns import ItemBatch
 from btrfs.ctree import FileSystem
-from btrfs.items.extent import ExtentItem, MetaDataItem
-from btrfs.key import Key
+from btrfs.ondisk import constants
+from btrfs.ondisk.columns import ItemBatch
+from btrfs.ondisk.items.extent import ExtentItem, MetaDataItem
+from btrfs.ondisk.key import Key
 from heatmap import references
 from heatmap.references import SEVERAL, UNKNOWN
 from tests import support

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import btrfs
-from btrfs.constants import CHUNK_TREE_OBJECTID, ROOT_TREE_OBJECTID
 from btrfs.ctree import RootItem
 from btrfs.filesystem import FileSystem
+from btrfs.ondisk.constants import CHUNK_TREE_OBJECTID, ROOT_TREE_OBJECTID
 from btrfs.source.disk.node import Node, Pointer
 from tests import support
 

@@ -7,9 +7,7 @@ import time
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from btrfs import allocator
-from btrfs.allocator import Allocator, DeviceSpace, MetadataNeed
-from btrfs.constants import (
+from btrfs.ondisk.constants import (
     BLOCK_GROUP_DATA as DATA,
     BLOCK_GROUP_DUP as DUP,
     BLOCK_GROUP_METADATA as METADATA,
@@ -22,6 +20,8 @@ from btrfs.constants import (
     BLOCK_GROUP_RAID10 as RAID10,
     BLOCK_GROUP_SYSTEM as SYSTEM,
 )
+from btrfs.space import allocator
+from btrfs.space.allocator import Allocator, DeviceSpace, MetadataNeed
 
 MIB = 1 << 20
 GIB = 1 << 30

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from btrfs import FileSystem, backrefs, ioctl
-from btrfs.backrefs import FileRef, Owners, owners
-from btrfs.constants import (
+from btrfs import FileSystem, ioctl
+from btrfs.ctree import ExtentItem, Key, MetaDataItem
+from btrfs.errors import CorruptError, ItemNotFoundError
+from btrfs.ondisk.constants import (
     CHUNK_TREE_OBJECTID,
     CSUM_TREE_OBJECTID,
     EXTENT_FLAG_DATA,
@@ -24,9 +25,9 @@ from btrfs.constants import (
     FS_TREE_OBJECTID,
     ROOT_TREE_OBJECTID,
 )
-from btrfs.ctree import ExtentItem, Key, MetaDataItem
-from btrfs.errors import CorruptError, ItemNotFoundError
-from btrfs.paths import lookup
+from btrfs.ownership import backrefs
+from btrfs.ownership.backrefs import FileRef, Owners, owners
+from btrfs.ownership.paths import lookup
 from btrfs.source.disk.node import Node, Pointer
 from tests import support
 from tests.lab.populate import FICLONERANGE

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 import btrfs
-from btrfs import balancing, balancing_simulation, ioctl
-from btrfs.balancing import Action, Selection
+from btrfs import ioctl
+from btrfs.balance import planning, simulation
+from btrfs.balance.planning import Action, Selection
 from btrfs.ioctl import BalanceError
 from tests import support
 from tests.lab import block_groups
@@ -46,7 +47,7 @@ def used_of_data(fs: btrfs.FileSystem) -> int:
     return sum(group.used for group in fs.block_groups() if group.flags & btrfs.BLOCK_GROUP_DATA)
 
 
-def begun(steps: list[balancing.Step]) -> list[int]:
+def begun(steps: list[planning.Step]) -> list[int]:
     return [step.vaddr for step in steps if step.action is Action.BEGIN]
 
 
@@ -67,10 +68,10 @@ def test_what_was_estimated_comes_true(
 ) -> None:
     with filled(tmp_path, keep, **options) as fs:
         used = used_of_data(fs)
-        estimated = balancing.estimate(fs, selection)
-        assert estimated.before == balancing.unallocated(fs)
-        steps = list(balancing.balance(fs, selection))
-        assert balancing.unallocated(fs) == estimated.after
+        estimated = planning.estimate(fs, selection)
+        assert estimated.before == planning.unallocated(fs)
+        steps = list(planning.balance(fs, selection))
+        assert planning.unallocated(fs) == estimated.after
         done = [step for step in steps if step.action is not Action.BEGIN]
         assert [(step.action, step.vaddr, step.used_pct) for step in done] == [
             (step.action, step.vaddr, step.used_pct) for step in estimated.steps
@@ -87,10 +88,10 @@ def test_the_estimate_knows_that_free_space_is_in_pieces(tmp_path: Path) -> None
         block_groups.fragment(made.mountpoint)
         with btrfs.FileSystem(made.mountpoint) as fs:
             selection = Selection(used_pct=40)
-            groups = balancing.candidates(fs, selection)
-            estimated = balancing.estimate(fs, selection)
-            list(balancing.balance(fs, selection))
-            gain = balancing.unallocated(fs) - estimated.before
+            groups = planning.candidates(fs, selection)
+            estimated = planning.estimate(fs, selection)
+            list(planning.balance(fs, selection))
+            gain = planning.unallocated(fs) - estimated.before
     # In bytes, there is more than enough free space in the others, but none for large extents.
     assert 0 < estimated.gain < sum(group.length for group in groups)
     assert abs(gain - estimated.gain) <= max(group.length for group in groups)
@@ -109,12 +110,12 @@ def test_small_and_large_extents_do_not_mix(tmp_path: Path) -> None:
             (made.mountpoint / f"large{number}").unlink()
         made.sync()
         with btrfs.FileSystem(made.mountpoint) as fs:
-            estimated = balancing.estimate(fs, Selection())
-            steps = list(balancing.balance(fs, Selection()))
-            assert balancing.unallocated(fs) == estimated.after
+            estimated = planning.estimate(fs, Selection())
+            steps = list(planning.balance(fs, Selection()))
+            assert planning.unallocated(fs) == estimated.after
             assert begun(steps) == [step.vaddr for step in estimated.steps]
-            left = balancing.candidates(fs, Selection())
-    if balancing_simulation.kernel_version() >= (6, 3):
+            left = planning.candidates(fs, Selection())
+    if simulation.kernel_version() >= (6, 3):
         assert len(left) == 2
     assert sum(group.used for group in left) < left[0].length // 2
 
@@ -122,9 +123,9 @@ def test_small_and_large_extents_do_not_mix(tmp_path: Path) -> None:
 def test_many_lengths_are_rounded_up() -> None:
     """So that the estimate does not take for ever where each extent has another length."""
     few = Counter({4096 * number: number for number in range(1, 200)})
-    assert balancing_simulation._rounded(few) == few
+    assert simulation._rounded(few) == few
     many = Counter({4096 * number: number for number in range(1, 5000)})
-    rounded = balancing_simulation._rounded(many)
+    rounded = simulation._rounded(many)
     assert len(rounded) < 300
     assert rounded.total() == many.total()
     exact = sum(length * count for length, count in many.items())
@@ -133,39 +134,39 @@ def test_many_lengths_are_rounded_up() -> None:
 
 def test_each_is_tried_once(tmp_path: Path) -> None:
     with filled(tmp_path, [20, 15, 7, 0]) as fs:
-        before = {group.vaddr for group in balancing.candidates(fs, Selection())}
-        tried = begun(list(balancing.balance(fs, Selection())))
+        before = {group.vaddr for group in planning.candidates(fs, Selection())}
+        tried = begun(list(planning.balance(fs, Selection())))
         assert sorted(tried) == sorted(before)
         group = next(g for g in fs.block_groups() if g.flags & btrfs.BLOCK_GROUP_DATA)
-        assert balancing.move_block_group(fs, group)
-        assert not balancing.move_block_group(fs, group), "it is gone already"
+        assert planning.move_block_group(fs, group)
+        assert not planning.move_block_group(fs, group), "it is gone already"
 
 
 def test_order_and_selection(tmp_path: Path) -> None:
     with filled(tmp_path, [20, 15, 7, 10]) as fs:
-        groups = balancing.candidates(fs, Selection())
+        groups = planning.candidates(fs, Selection())
         assert [group.vaddr for group in groups] == sorted(group.vaddr for group in groups)
         by_use = [group.vaddr for group in sorted(groups, key=lambda group: group.used_pct)]
         assert by_use != [group.vaddr for group in groups]
-        tried = [step.vaddr for step in balancing.estimate(fs, Selection()).steps]
+        tried = [step.vaddr for step in planning.estimate(fs, Selection()).steps]
         assert tried[:2] == by_use[:2]
         by_chance = {
-            tuple(step.vaddr for step in balancing.estimate(fs, Selection(order="random")).steps)
+            tuple(step.vaddr for step in planning.estimate(fs, Selection(order="random")).steps)
             for _ in range(20)
         }
         assert len(by_chance) > 1
         few = Selection(used_pct=25)
-        assert 0 < len(balancing.candidates(fs, few)) < len(groups)
-        assert all(group.used_pct <= 25 for group in balancing.candidates(fs, few))
+        assert 0 < len(planning.candidates(fs, few)) < len(groups)
+        assert all(group.used_pct <= 25 for group in planning.candidates(fs, few))
         metadata = Selection(types=btrfs.BLOCK_GROUP_METADATA | btrfs.BLOCK_GROUP_SYSTEM)
-        assert {group.vaddr for group in balancing.candidates(fs, metadata)}.isdisjoint(
+        assert {group.vaddr for group in planning.candidates(fs, metadata)}.isdisjoint(
             group.vaddr for group in groups
         )
-        assert balancing.least_used_pct(fs, metadata) == 0
+        assert planning.least_used_pct(fs, metadata) == 0
         raid = Selection(types=btrfs.BLOCK_GROUP_RAID1)
-        assert balancing.least_used_pct(fs, raid) is None
+        assert planning.least_used_pct(fs, raid) is None
         with pytest.raises(btrfs.BtrfsError, match="no device 7") as raised:
-            balancing.candidates(fs, Selection(devid=7))
+            planning.candidates(fs, Selection(devid=7))
         assert raised.value.hint == "the numbers of its devices are 1"
 
 
@@ -176,29 +177,29 @@ def test_a_device_of_several(tmp_path: Path) -> None:
         block_groups.fill_block_groups(fs_.mountpoint, [5, 5, 5, 5])
         with btrfs.FileSystem(fs_.mountpoint) as fs:
             for devid in (1, 2):
-                chosen = {g.vaddr for g in balancing.candidates(fs, Selection(devid=devid))}
+                chosen = {g.vaddr for g in planning.candidates(fs, Selection(devid=devid))}
                 there = {e.vaddr for e in fs.dev_extents(devid, devid)}
                 assert chosen
                 assert chosen <= there
-            total = balancing.unallocated(fs)
-            assert total == balancing.unallocated(fs, 1) + balancing.unallocated(fs, 2)
-            selection = Selection(devid=2, target_free=balancing.unallocated(fs, 2) + 1)
-            steps = list(balancing.balance(fs, selection))
+            total = planning.unallocated(fs)
+            assert total == planning.unallocated(fs, 1) + planning.unallocated(fs, 2)
+            selection = Selection(devid=2, target_free=planning.unallocated(fs, 2) + 1)
+            steps = list(planning.balance(fs, selection))
             assert begun(steps)
-            assert balancing.unallocated(fs, 2) >= (selection.target_free or 0)
+            assert planning.unallocated(fs, 2) >= (selection.target_free or 0)
 
 
 def test_stops_when_enough_is_free(tmp_path: Path) -> None:
     with filled(tmp_path, [5, 5, 5, 5]) as fs:
-        free = balancing.unallocated(fs)
-        assert list(balancing.balance(fs, Selection(target_free=free))) == []
+        free = planning.unallocated(fs)
+        assert list(planning.balance(fs, Selection(target_free=free))) == []
         wanted = Selection(target_free=free + (200 << 20))
-        estimated = balancing.estimate(fs, wanted)
-        steps = list(balancing.balance(fs, wanted))
-        assert balancing.unallocated(fs) == estimated.after >= free + (200 << 20)
-        assert len(balancing.candidates(fs, Selection())) > 1, "some are left"
+        estimated = planning.estimate(fs, wanted)
+        steps = list(planning.balance(fs, wanted))
+        assert planning.unallocated(fs) == estimated.after >= free + (200 << 20)
+        assert len(planning.candidates(fs, Selection())) > 1, "some are left"
         assert len(begun(steps)) == sum(s.action is Action.MOVED for s in estimated.steps)
-        assert len(begun(list(balancing.balance(fs, Selection(limit=1))))) == 1
+        assert len(begun(list(planning.balance(fs, Selection(limit=1))))) == 1
 
 
 def test_what_cannot_move_is_passed_over(tmp_path: Path) -> None:
@@ -208,7 +209,7 @@ def test_what_cannot_move_is_passed_over(tmp_path: Path) -> None:
             (made.mountpoint / f"piece{number}").unlink()
         made.sync()
         with btrfs.FileSystem(made.mountpoint) as fs:
-            steps = list(balancing.balance(fs, Selection()))
+            steps = list(planning.balance(fs, Selection()))
             stuck = [step for step in steps if step.action is Action.STUCK]
             assert stuck
             assert all("no space for what is in it (ENOSPC)" in step.reason for step in stuck)
@@ -218,8 +219,8 @@ def test_what_cannot_move_is_passed_over(tmp_path: Path) -> None:
 
 def test_what_vanishes_meanwhile(tmp_path: Path) -> None:
     with filled(tmp_path, [2, 3, 7, 3]) as fs:
-        first, second, *_ = (g.vaddr for g in balancing.candidates(fs, Selection()))
-        steps = balancing.balance(fs, Selection(order="vaddr"))
+        first, second, *_ = (g.vaddr for g in planning.candidates(fs, Selection()))
+        steps = planning.balance(fs, Selection(order="vaddr"))
         assert next(steps).action is Action.BEGIN
         # Somebody else removes two of them, the one whose turn it is too.
         ioctl.balance_v2(fs.fd, ioctl.BalanceArgs(vend=second + 1))
@@ -238,11 +239,11 @@ def test_refuses_where_there_is_a_balance(tmp_path: Path) -> None:
     with filled(tmp_path, [20, 15]) as fs:
         with pausing(fs):
             with pytest.raises(btrfs.BtrfsError, match="a balance is paused already") as raised:
-                list(balancing.balance(fs, Selection()))
+                list(planning.balance(fs, Selection()))
             assert "btrfs balance cancel" in (raised.value.hint or "")
             assert ioctl.balance_progress(fs.fd).state == 0, "it is left alone"
         # One that is begun after the first step.
-        steps = balancing.balance(fs, Selection())
+        steps = planning.balance(fs, Selection())
         next(steps)
         with pausing(fs):
             with pytest.raises(BalanceError, match="Already in progress") as failed:
@@ -267,7 +268,7 @@ def test_cancelled_by_somebody_else(scattered: btrfs.FileSystem) -> None:
             ioctl.balance_ctl(scattered.fd, ioctl.BALANCE_CTL_CANCEL)
 
     with pytest.raises(BalanceError, match="canceled by user") as raised:
-        list(balancing.balance(scattered, Selection(), progress=cancel))
+        list(planning.balance(scattered, Selection(), progress=cancel))
     assert raised.value.errno == errno.ECANCELED
     assert raised.value.hint
 
@@ -279,12 +280,12 @@ def test_read_only_and_unmounted(tmp_path: Path) -> None:
             btrfs.FileSystem(made.mountpoint) as fs,
             pytest.raises(btrfs.BtrfsError, match="mounted read-only"),
         ):
-            next(balancing.balance(fs, Selection()))
+            next(planning.balance(fs, Selection()))
         made.unmount()
         with btrfs.FileSystem(made.images[0]) as fs:
-            assert balancing.estimate(fs, Selection()).before == balancing.unallocated(fs)
+            assert planning.estimate(fs, Selection()).before == planning.unallocated(fs)
             with pytest.raises(btrfs.errors.NotMountedError):
-                next(balancing.balance(fs, Selection()))
+                next(planning.balance(fs, Selection()))
 
 
 # Interrupted.
@@ -300,7 +301,7 @@ def test_an_error_of_the_caller_ends_the_balance(scattered: btrfs.FileSystem) ->
             raise LookupError("enough")
 
     with pytest.raises(LookupError, match="enough"):
-        list(balancing.balance(scattered, Selection(), progress=complain))
+        list(planning.balance(scattered, Selection(), progress=complain))
     assert min(seen) >= 0
     assert max(seen) <= used_of_data(scattered)
     with pytest.raises(BalanceError, match="No balance found"):
@@ -310,10 +311,10 @@ def test_an_error_of_the_caller_ends_the_balance(scattered: btrfs.FileSystem) ->
 SCRIPT = """
 import signal, sys
 import btrfs
-from btrfs import balancing
+from btrfs.balance import planning
 
 with btrfs.FileSystem(sys.argv[1]) as fs:
-    for step in balancing.balance(fs, balancing.Selection()):
+    for step in planning.balance(fs, planning.Selection()):
         print(step.action.value, flush=True)
 """
 

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import pytest
 
-from btrfs import FileSystem, checking
-from btrfs.checking import KINDS, Checked
-from btrfs.constants import (
+from btrfs import FileSystem, check
+from btrfs.check import KINDS, Checked
+from btrfs.errors import BtrfsError
+from btrfs.ondisk.constants import (
     BLOCK_GROUP_RAID1,
     BLOCK_GROUP_TREE_OBJECTID,
     CHUNK_TREE_OBJECTID,
@@ -27,9 +28,8 @@ from btrfs.constants import (
     SUPER_INFO_SIZE,
     SUPER_MIRRORS,
 )
-from btrfs.errors import BtrfsError
-from btrfs.key import Key
-from btrfs.paths import lookup
+from btrfs.ondisk.key import Key
+from btrfs.ownership.paths import lookup
 from btrfs.source.disk.node import HEADER_SIZE, ITEM_RECORD_SIZE
 from btrfs.source.disk.source import DiskSource
 from btrfs.source.disk.volume import Volume
@@ -51,7 +51,7 @@ def found(
 ) -> dict[str, Checked]:
     """Check, and return what each check found."""
     with FileSystem(targets, source="unmounted", on_error="skip") as fs:
-        checks = checking.check(fs, all_copies=all_copies, data=data)
+        checks = check.check(fs, all_copies=all_copies, data=data)
         return {checked.name: checked for checked in checks}
 
 
@@ -625,7 +625,7 @@ def test_damaged_copy_of_data(tmp_path: Path) -> None:
 def test_progress(image: Path) -> None:
     told: list[tuple[int, int]] = []
     with FileSystem(image, on_error="skip") as fs:
-        for _ in checking.check(fs, data=True, progress=lambda *numbers: told.append(numbers)):
+        for _ in check.check(fs, data=True, progress=lambda *numbers: told.append(numbers)):
             pass
     done, total = told[-1]
     assert done == total > MIB
@@ -679,12 +679,12 @@ def test_raid_stripe_tree(tmp_path: Path) -> None:
 
 def test_opened_to_raise(image: Path) -> None:
     with FileSystem(image) as fs, pytest.raises(ValueError, match="on_error='skip'"):
-        checking.check(fs)
+        check.check(fs)
 
 
 def test_mounted(mounted: support.LoopFilesystem) -> None:
     with FileSystem(mounted.mountpoint) as fs, pytest.raises(BtrfsError, match="is mounted"):
-        checking.check(fs)
+        check.check(fs)
 
 
 def test_shared_leaf_that_another_tree_looks_for_elsewhere(tmp_path: Path) -> None:

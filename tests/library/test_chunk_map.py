@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from btrfs import constants
-from btrfs.constants import STRIPE_LEN
 from btrfs.errors import CorruptError
+from btrfs.ondisk import constants
+from btrfs.ondisk.constants import STRIPE_LEN
 from btrfs.source.disk.chunk_map import ChunkMap
 from btrfs.volumes import (
     PROFILES,

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from btrfs import FileSystem, ctree
-from btrfs.columns import ItemBatch
 from btrfs.ctree import ItemData, SearchHeader
 from btrfs.errors import CorruptError
+from btrfs.ondisk.columns import ItemBatch
 from btrfs.source.kernel import _batch, _positions
 from tests import support
 

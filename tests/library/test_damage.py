@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from btrfs import FileSystem
-from btrfs.constants import (
+from btrfs.crc32c import crc32c_data
+from btrfs.ctree import ExtentItem
+from btrfs.errors import BtrfsError, CorruptError
+from btrfs.ondisk.constants import (
     BLOCK_GROUP_SYSTEM,
     CHUNK_TREE_OBJECTID,
     CSUM_SIZE,
@@ -18,9 +21,6 @@ from btrfs.constants import (
     ROOT_TREE_OBJECTID,
     SUPER_INFO_SIZE,
 )
-from btrfs.crc32c import crc32c_data
-from btrfs.ctree import ExtentItem
-from btrfs.errors import BtrfsError, CorruptError
 from btrfs.source.disk.node import HEADER_SIZE, ITEM_RECORD_SIZE
 from btrfs.source.disk.source import DiskSource
 from btrfs.source.disk.volume import Volume

@@ -23,7 +23,8 @@ from typing import Any
 
 import pytest
 
-from btrfs import FileSystem, constants
+from btrfs import FileSystem
+from btrfs.ondisk import constants
 from tests import support
 from tests.lab import block_groups, populate
 from tests.library import questions

@@ -18,15 +18,15 @@ from typing import Any
 import pytest
 
 from btrfs import FileSystem, fs_usage
-from btrfs.constants import (
+from btrfs.fs_usage import FsUsage
+from btrfs.ondisk.constants import (
     BLOCK_GROUP_DATA as DATA,
     BLOCK_GROUP_METADATA as METADATA,
     BLOCK_GROUP_RAID1 as RAID1,
     BLOCK_GROUP_RAID10 as RAID10,
     SPACE_INFO_GLOBAL_RSV,
 )
-from btrfs.fs_usage import FsUsage
-from btrfs.layout import Struct
+from btrfs.ondisk.struct import Struct
 from btrfs.utils import pretty_lines
 from tests import support
 from tests.lab import loopfs

@@ -13,7 +13,7 @@ import pytest
 
 from btrfs import FileSystem, ioctl
 from btrfs.ctree import QUOTA_TREE_OBJECTID, TimeSpec
-from btrfs.items.quota import QgroupLimit
+from btrfs.ondisk.items.quota import QgroupLimit
 from btrfs.utils import pretty_lines
 from tests import support
 

@@ -12,7 +12,7 @@ import pytest
 import btrfs
 from btrfs import FileSystem
 from btrfs.ctree import ItemData, Key, SearchHeader, classify
-from btrfs.layout import Struct
+from btrfs.ondisk.struct import Struct
 from btrfs.utils import pretty_lines
 from tests import support
 from tests.library.reading import trees

@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from btrfs import constants
 from btrfs.ctree import ExtentItem, ItemData, MetaDataItem, SearchHeader, classify
 from btrfs.errors import CorruptError
+from btrfs.ondisk import constants
 from tests.fuzz.touch import batch_of, item_classes, touch_batch, touch_object
 
 BOUNDARIES = (0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 1 << 31, (1 << 32) - 1, 1 << 63, (1 << 64) - 1)

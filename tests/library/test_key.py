@@ -8,8 +8,8 @@ import re
 import pytest
 from hypothesis import given, strategies as st
 
-from btrfs.constants import KEY_MAX, KEY_TYPE_NAMES, OBJECTID_NAMES, ULLONG_MAX
 from btrfs.ctree import DiskKey, Key
+from btrfs.ondisk.constants import KEY_MAX, KEY_TYPE_NAMES, OBJECTID_NAMES, ULLONG_MAX
 from btrfs.utils import parse_key_string
 
 u64 = st.one_of(

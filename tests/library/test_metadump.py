@@ -16,8 +16,8 @@ import pytest
 
 from btrfs import FileSystem
 from btrfs.errors import CorruptError
-from btrfs.source import inflater
-from btrfs.source.metadump import Metadump
+from btrfs.source.dump import inflater
+from btrfs.source.dump.metadump import Metadump
 from tests import support
 from tests.library.reading import Items, all_batches, all_items
 from tests.support.programs import SAMPLE

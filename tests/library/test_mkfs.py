@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from btrfs import FileSystem, mkfs
-from btrfs.constants import (
+from btrfs import FileSystem
+from btrfs.ondisk.constants import (
     BLOCK_GROUP_DATA as DATA,
     BLOCK_GROUP_METADATA as METADATA,
     BLOCK_GROUP_PROFILE_MASK as PROFILE_MASK,
@@ -18,6 +18,7 @@ from btrfs.constants import (
     BLOCK_GROUP_RAID10 as RAID10,
     BLOCK_GROUP_SYSTEM as SYSTEM,
 )
+from btrfs.space import mkfs
 from tests import support
 from tests.lab import loopfs
 from tests.lab.commands import run

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import pytest
 
 import btrfs
-from btrfs import FileSystem, orphans
+from btrfs import FileSystem
 from btrfs.errors import BtrfsError, NotMountedError
-from btrfs.orphans import Dropping, Finished, Left
+from btrfs.ownership import orphans
+from btrfs.ownership.orphans import Dropping, Finished, Left
 from btrfs.source.mounts import is_read_only
 from tests import support
 from tests.support import removal

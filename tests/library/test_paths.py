@@ -11,8 +11,8 @@ import pytest
 from btrfs import FileSystem
 from btrfs.ctree import INODE_ITEM_KEY
 from btrfs.errors import CorruptError, PathNotFoundError
-from btrfs.items.inode import InodeRefList
-from btrfs.paths import Paths, Place, lookup
+from btrfs.ondisk.items.inode import InodeRefList
+from btrfs.ownership.paths import Paths, Place, lookup
 from tests import support
 
 FS_TREE = 5

@@ -10,8 +10,8 @@ import pytest
 
 from btrfs import FileSystem
 from btrfs.ctree import DirItem, Key, SearchHeader, classify
-from btrfs.layout import Struct
-from btrfs.records import record
+from btrfs.ondisk.struct import Struct
+from btrfs.query.records import record
 from tests import support
 from tests.library.reading import trees
 

@@ -32,9 +32,9 @@ from bench.redundancy import (
     Specimen,
 )
 from btrfs import FileSystem
-from btrfs.constants import CSUM_SIZE
 from btrfs.crc32c import crc32c_data
 from btrfs.errors import BtrfsError, CorruptError, MissingDeviceError, NotBtrfsError
+from btrfs.ondisk.constants import CSUM_SIZE
 from tests import support
 from tests.lab.damage import (
     CHUNK_TREE,

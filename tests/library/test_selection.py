@@ -17,7 +17,7 @@ from btrfs.ctree import (
     Stripe,
     UnknownItem,
 )
-from btrfs.selection import Filter, Order, SelectionError
+from btrfs.query.selection import Filter, Order, SelectionError
 
 GIB = 1 << 30
 IDENTITY = UUID("29aa5c09-c0d8-4f16-90cb-889090bd655c")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from btrfs import stripes
-from btrfs.constants import STRIPE_LEN
+from btrfs.ondisk import stripes
+from btrfs.ondisk.constants import STRIPE_LEN
 from btrfs.source.disk.chunk_map import ChunkMap
 from btrfs.volumes import profile_of
 from tests.library.test_chunk_map import LAYOUTS, chunk

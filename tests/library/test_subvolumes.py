@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from btrfs import FileSystem, ioctl, subvolumes
+from btrfs import FileSystem, ioctl
 from btrfs.errors import NotBtrfsError
-from btrfs.records import record
+from btrfs.ownership import subvolumes
+from btrfs.query.records import record
 from btrfs.utils import pretty_lines
 from tests import support
 
@@ -82,7 +83,7 @@ def test_as_btrfs_progs_lists_them(populated: support.LoopFilesystem, source: An
 
 BELOW = """
 import sys
-from btrfs import subvolumes
+from btrfs.ownership import subvolumes
 for subvolume in subvolumes.below(sys.argv[1]):
     print(subvolume.id, subvolume.path.decode())
 """

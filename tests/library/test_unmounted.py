@@ -11,16 +11,7 @@ from typing import Any
 import pytest
 
 from btrfs import FileSystem
-from btrfs.constants import (
-    CHUNK_TREE_OBJECTID,
-    EXTENT_TREE_OBJECTID,
-    FS_TREE_OBJECTID,
-    ROOT_TREE_OBJECTID,
-    SUPER_INFO_SIZE,
-    SUPER_MIRRORS,
-)
 from btrfs.ctree import BlockGroupItem, ExtentItem, InodeItem, InodeRefList, RootItem
-from btrfs.damage import DamageLog
 from btrfs.errors import (
     BtrfsError,
     CorruptError,
@@ -29,7 +20,16 @@ from btrfs.errors import (
     TreeNotFoundError,
     UnsupportedFeatureError,
 )
-from btrfs.key import Key
+from btrfs.ondisk.constants import (
+    CHUNK_TREE_OBJECTID,
+    EXTENT_TREE_OBJECTID,
+    FS_TREE_OBJECTID,
+    ROOT_TREE_OBJECTID,
+    SUPER_INFO_SIZE,
+    SUPER_MIRRORS,
+)
+from btrfs.ondisk.key import Key
+from btrfs.source.damage import DamageLog
 from btrfs.source.disk.node import HEADER_SIZE
 from btrfs.source.disk.source import DiskSource
 from btrfs.source.disk.volume import Volume

@@ -5,7 +5,6 @@ kernel does. Structs are those of include/uapi/linux/btrfs.h. Everything is defi
 subject, and offered here.
 """
 
-from btrfs.constants import *
 from btrfs.ioctl.balance import *
 from btrfs.ioctl.device import *
 from btrfs.ioctl.file_range import *
@@ -17,4 +16,5 @@ from btrfs.ioctl.scrub import *
 from btrfs.ioctl.subvolume import *
 from btrfs.ioctl.tree_search import *
 from btrfs.ioctl.volume_args import *
-from btrfs.items.base import SearchHeader as SearchHeader
+from btrfs.ondisk.constants import *
+from btrfs.ondisk.items.base import SearchHeader as SearchHeader

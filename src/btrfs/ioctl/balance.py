@@ -18,13 +18,13 @@ import struct
 from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple
 
-from btrfs import constants
-from btrfs.constants import ULLONG_MAX, ULONG_MAX
 from btrfs.errors import BtrfsError
 from btrfs.ioctl.numbers import READ, WRITE, ioc
-from btrfs.items.balance import DiskBalanceArgs
-from btrfs.layout import Stored, Struct, as_flags, hidden, u64
-from btrfs.text import flags_str
+from btrfs.ondisk import constants
+from btrfs.ondisk.constants import ULLONG_MAX, ULONG_MAX
+from btrfs.ondisk.items.balance import DiskBalanceArgs
+from btrfs.ondisk.struct import Stored, Struct, as_flags, hidden, u64
+from btrfs.ondisk.text import flags_str
 
 __all__ = [
     "BALANCE_CTL_CANCEL",

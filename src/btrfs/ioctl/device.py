@@ -8,7 +8,6 @@ import fcntl
 import os
 import struct
 
-from btrfs.constants import ULLONG_MAX
 from btrfs.errors import BtrfsError
 from btrfs.ioctl.numbers import READ, WRITE, ioc
 from btrfs.ioctl.volume_args import (
@@ -18,7 +17,8 @@ from btrfs.ioctl.volume_args import (
     vol_args,
     vol_args_v2,
 )
-from btrfs.layout import Bytes, Struct, as_name, u64
+from btrfs.ondisk.constants import ULLONG_MAX
+from btrfs.ondisk.struct import Bytes, Struct, as_name, u64
 
 __all__ = [
     "CONTROL_DEVICE",

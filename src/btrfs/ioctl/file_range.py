@@ -10,9 +10,9 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
-from btrfs.constants import ULLONG_MAX
 from btrfs.ioctl.numbers import READ, WRITE, ioc
-from btrfs.layout import Stored, Struct, as_flags, as_size, as_text, hidden, s64, u32, u64
+from btrfs.ondisk.constants import ULLONG_MAX
+from btrfs.ondisk.struct import Stored, Struct, as_flags, as_size, as_text, hidden, s64, u32, u64
 
 __all__ = [
     "DEFRAG_RANGE_COMPRESS",

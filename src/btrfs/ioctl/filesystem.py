@@ -5,16 +5,16 @@ import os
 import struct
 from typing import Annotated, NamedTuple
 
-from btrfs.constants import (
+from btrfs.ioctl.numbers import NONE, READ, WRITE, ioc
+from btrfs.ioctl.volume_args import name_field
+from btrfs.ondisk.constants import (
     BLOCK_GROUP_PROFILE_MASK,
     BLOCK_GROUP_TYPE_MASK,
     FEATURE_COMPAT_RO_NAMES,
     FEATURE_INCOMPAT_NAMES,
     SPACE_INFO_GLOBAL_RSV,
 )
-from btrfs.ioctl.numbers import NONE, READ, WRITE, ioc
-from btrfs.ioctl.volume_args import name_field
-from btrfs.layout import (
+from btrfs.ondisk.struct import (
     Bytes,
     Stored,
     Struct,
@@ -27,7 +27,7 @@ from btrfs.layout import (
     u64,
     uuid16,
 )
-from btrfs.text import (
+from btrfs.ondisk.text import (
     space_flags_description,
     space_profile_description,
     space_type_description,

@@ -8,8 +8,8 @@ import fcntl
 import struct
 from typing import NamedTuple
 
-from btrfs.constants import QGROUP_LIMIT_MAX_EXCL, QGROUP_LIMIT_MAX_RFER, ULLONG_MAX
 from btrfs.ioctl.numbers import NONE, READ, WRITE, ioc
+from btrfs.ondisk.constants import QGROUP_LIMIT_MAX_EXCL, QGROUP_LIMIT_MAX_RFER, ULLONG_MAX
 
 __all__ = [
     "IOC_QGROUP_ASSIGN",

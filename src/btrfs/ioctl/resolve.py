@@ -9,8 +9,8 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from btrfs.constants import FIRST_FREE_OBJECTID
 from btrfs.ioctl.numbers import READ, WRITE, ioc
+from btrfs.ondisk.constants import FIRST_FREE_OBJECTID
 
 __all__ = [
     "INO_LOOKUP_PATH_MAX",
@@ -164,7 +164,7 @@ def _logical_ino(
 def ino_paths(fd: int, inum: int) -> tuple[list[bytes], int]:
     """Return the paths of an inode, one per hard link, from the top of the subvolume of fd.
 
-    Needs CAP_DAC_READ_SEARCH. :meth:`btrfs.paths.Paths.of_inode` has no limit.
+    Needs CAP_DAC_READ_SEARCH. :meth:`btrfs.ownership.paths.Paths.of_inode` has no limit.
 
     Returns:
         The paths, and how many more there are: the kernel takes only 4096 bytes of buffer.

@@ -7,9 +7,9 @@ thread or process, :func:`scrub_progress` tells how far it is, and :func:`scrub_
 import fcntl
 import struct
 
-from btrfs.constants import ULLONG_MAX
 from btrfs.ioctl.numbers import NONE, READ, WRITE, ioc
-from btrfs.layout import Struct, as_size, u64
+from btrfs.ondisk.constants import ULLONG_MAX
+from btrfs.ondisk.struct import Struct, as_size, u64
 
 __all__ = [
     "IOC_SCRUB",

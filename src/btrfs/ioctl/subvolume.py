@@ -11,12 +11,12 @@ import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from btrfs.constants import ROOT_FLAG_NAMES
 from btrfs.ioctl.numbers import READ, WRITE, ioc
 from btrfs.ioctl.volume_args import VOL_ARGS_SIZE, vol_args, vol_args_v2
-from btrfs.items.inode import TimeSpec
-from btrfs.layout import Bytes, Stored, Struct, as_flags, as_text, hidden, u32, u64, uuid16
-from btrfs.text import embedded_text_for_str
+from btrfs.ondisk.constants import ROOT_FLAG_NAMES
+from btrfs.ondisk.items.inode import TimeSpec
+from btrfs.ondisk.struct import Bytes, Stored, Struct, as_flags, as_text, hidden, u32, u64, uuid16
+from btrfs.ondisk.text import embedded_text_for_str
 
 if TYPE_CHECKING:
     from uuid import UUID

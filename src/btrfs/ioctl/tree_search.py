@@ -9,10 +9,10 @@ import fcntl
 import struct
 from collections.abc import Callable, Iterator
 
-from btrfs.constants import ULLONG_MAX, ULONG_MAX
 from btrfs.ioctl.numbers import READ, WRITE, ioc
-from btrfs.items.base import SearchHeader
-from btrfs.key import Key
+from btrfs.ondisk.constants import ULLONG_MAX, ULONG_MAX
+from btrfs.ondisk.items.base import SearchHeader
+from btrfs.ondisk.key import Key
 
 __all__ = [
     "IOC_TREE_SEARCH",

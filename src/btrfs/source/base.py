@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from btrfs.constants import ULLONG_MAX
-from btrfs.damage import DamageLog
 from btrfs.errors import BtrfsError
-from btrfs.items.base import SearchHeader
-from btrfs.key import Key
-from btrfs.layout import Bytes
+from btrfs.ondisk.constants import ULLONG_MAX
+from btrfs.ondisk.items.base import SearchHeader
+from btrfs.ondisk.key import Key
+from btrfs.ondisk.struct import Bytes
+from btrfs.source.damage import DamageLog
 
 if TYPE_CHECKING:
-    from btrfs.columns import ItemBatch
     from btrfs.ioctl import DevInfo, DevStats, FeatureFlags, FsInfo, SpaceInfo
+    from btrfs.ondisk.columns import ItemBatch
 
 __all__ = ["OnError", "ReadOptions", "Source"]
 

@@ -10,19 +10,19 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from btrfs import ioctl
-from btrfs.constants import ULLONG_MAX
-from btrfs.damage import DamageLog
 from btrfs.errors import BtrfsError, NotBtrfsError
-from btrfs.items.base import SearchHeader
-from btrfs.key import Key
-from btrfs.layout import Bytes
+from btrfs.ondisk.constants import ULLONG_MAX
+from btrfs.ondisk.items.base import SearchHeader
+from btrfs.ondisk.key import Key
+from btrfs.ondisk.struct import Bytes
+from btrfs.source.damage import DamageLog
 from btrfs.source.descriptor import Descriptor
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from btrfs.columns import ItemBatch
+    from btrfs.ondisk.columns import ItemBatch
 
 __all__ = ["KernelSource"]
 
@@ -190,7 +190,7 @@ def _batch(args: NDArray[np.uint8], positions: NDArray[np.int64]) -> ItemBatch:
     """Return the items of a search buffer as a batch."""
     import numpy as np
 
-    from btrfs.columns import ItemBatch, take
+    from btrfs.ondisk.columns import ItemBatch, take
 
     headers = take(args, _HEADER_DTYPE, positions)
     return ItemBatch(

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar, cast
 
-from btrfs import constants
-from btrfs.constants import ULLONG_MAX
 from btrfs.errors import CorruptError, ItemNotFoundError
-from btrfs.items.base import ItemData, SearchHeader, classify
-from btrfs.items.chunk import BlockGroupItem, Chunk
-from btrfs.key import Key
-from btrfs.layout import Bytes
+from btrfs.ondisk import constants
+from btrfs.ondisk.constants import ULLONG_MAX
+from btrfs.ondisk.items.base import ItemData, SearchHeader, classify
+from btrfs.ondisk.items.chunk import BlockGroupItem, Chunk
+from btrfs.ondisk.key import Key
+from btrfs.ondisk.profiles import check_chunk
+from btrfs.ondisk.struct import Bytes
 from btrfs.source.base import Source
-from btrfs.volumes import check_chunk
 
 __all__ = ["block_group", "block_group_tree", "block_groups", "chunks", "items", "made"]
 

@@ -16,7 +16,7 @@ from btrfs_atlas.targets import opened
 if TYPE_CHECKING:
     from types import FrameType
 
-    from btrfs.balancing import Selection, Step
+    from btrfs.balance.planning import Selection, Step
     from btrfs.ctree import BlockGroupItem, FileSystem
 
 DESCRIPTION = """\
@@ -94,14 +94,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Move the block groups; return 1 if some of them did not move."""
-    from btrfs import balancing
+    from btrfs.balance import planning
 
     selection = _selection(args)
     _warn(args)
     with opened([args.path]) as fs:
         if not args.dry_run:
-            balancing.require_balanceable(fs)
-        balancing.require_device(fs, selection)
+            planning.require_balanceable(fs)
+        planning.require_device(fs, selection)
         selected = _load(fs, selection)
         if not selected:
             return 0
@@ -117,7 +117,7 @@ def _selection(args: argparse.Namespace) -> Selection:
         BtrfsError: One of them is out of range.
     """
     from btrfs import BLOCK_GROUP_DATA, BLOCK_GROUP_METADATA, BLOCK_GROUP_SYSTEM
-    from btrfs.balancing import Selection
+    from btrfs.balance.planning import Selection
 
     if not 0 <= args.usage <= 100:
         raise BtrfsError(f"usage {args.usage} out of range", hint="--usage takes 0 to 100")
@@ -156,7 +156,7 @@ def _warn(args: argparse.Namespace) -> None:
 
 def _load(fs: FileSystem, selection: Selection) -> list[BlockGroupItem]:
     """Return the block groups that are selected, and say how many these are."""
-    from btrfs import balancing
+    from btrfs.balance import planning
 
     print(
         f"Loading block group objects with used_pct <= {selection.used_pct} ...",
@@ -164,14 +164,14 @@ def _load(fs: FileSystem, selection: Selection) -> list[BlockGroupItem]:
         flush=True,
     )
     try:
-        selected = balancing.candidates(fs, selection)
+        selected = planning.candidates(fs, selection)
     except BaseException:
         # What is said about it gets a line of its own.
         print(flush=True)
         raise
     print(f" found {len(selected)}", flush=True)
     if not selected:
-        least = balancing.least_used_pct(fs, selection)
+        least = planning.least_used_pct(fs, selection)
         if least is not None and least > selection.used_pct:
             print(f"Nothing to do, least used block group has used_pct {least}")
         else:
@@ -183,7 +183,7 @@ def _load(fs: FileSystem, selection: Selection) -> list[BlockGroupItem]:
 
 
 def _dry_run(fs: FileSystem, selection: Selection, selected: list[BlockGroupItem]) -> int:
-    from btrfs.balancing import Action, estimate
+    from btrfs.balance.planning import Action, estimate
     from btrfs.utils import pretty_size
 
     estimated = estimate(fs, selection, selected)
@@ -211,7 +211,7 @@ def _gain(gain: int) -> str:
 
 def _not_tried(step: Step) -> str:
     """Return what happened to a block group instead of being moved."""
-    from btrfs.balancing import Action
+    from btrfs.balance.planning import Action
 
     block_group = f"block group vaddr {step.vaddr}"
     if step.action is Action.GONE:
@@ -224,7 +224,7 @@ def _not_tried(step: Step) -> str:
 
 
 def _balance(fs: FileSystem, selection: Selection, selected: list[BlockGroupItem]) -> int:
-    from btrfs.balancing import balance
+    from btrfs.balance.planning import balance
     from btrfs_atlas.progress import ProgressBar
 
     report = _Report(fs, selection, selected)
@@ -260,7 +260,7 @@ class _Report:
     def __init__(
         self, fs: FileSystem, selection: Selection, selected: list[BlockGroupItem]
     ) -> None:
-        from btrfs.balancing import unallocated
+        from btrfs.balance.planning import unallocated
 
         self.done = 0
         self.total = sum(group.used for group in selected)
@@ -280,7 +280,7 @@ class _Report:
 
     def tell(self, step: Step) -> None:
         """Say what happened to a block group."""
-        from btrfs.balancing import Action
+        from btrfs.balance.planning import Action
 
         if step.action is Action.BEGIN:
             self._begin = time.monotonic()
@@ -308,7 +308,7 @@ class _Report:
         Args:
             begin: What to say before that.
         """
-        from btrfs.balancing import unallocated
+        from btrfs.balance.planning import unallocated
         from btrfs.utils import pretty_size
 
         if self._line_is_open:

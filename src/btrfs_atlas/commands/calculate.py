@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from btrfs.errors import BtrfsError
 
 if TYPE_CHECKING:
-    from btrfs.allocator import Filling
+    from btrfs.space.allocator import Filling
 
 DESCRIPTION = """\
 Calculate how much a btrfs filesystem made on devices of these sizes would hold, and what of them it
@@ -40,7 +40,7 @@ _LEAST_OF_OTHER_CHUNKS = (8 << 20, 32 << 20, 64 << 20)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what this command takes."""
-    from btrfs.mkfs import DATA_PER_METADATA
+    from btrfs.space.mkfs import DATA_PER_METADATA
 
     names = ", ".join(_PROFILES)
     parser.add_argument(
@@ -121,8 +121,8 @@ def _plan(args: argparse.Namespace) -> _Plan:
     Raises:
         BtrfsError: They describe nothing that can be.
     """
-    from btrfs.allocator import TooFewDevicesError, require_devices
-    from btrfs.constants import BLOCK_GROUP_DATA, BLOCK_GROUP_METADATA
+    from btrfs.ondisk.constants import BLOCK_GROUP_DATA, BLOCK_GROUP_METADATA
+    from btrfs.space.allocator import TooFewDevicesError, require_devices
 
     metadata, data = _profile(args.metadata), _profile(args.data)
     if args.mixed and metadata != data:
@@ -151,7 +151,7 @@ def _plan(args: argparse.Namespace) -> _Plan:
 
 
 def _profile(name: str) -> int:
-    from btrfs.constants import BLOCK_GROUP_PROFILE_NAMES
+    from btrfs.ondisk.constants import BLOCK_GROUP_PROFILE_NAMES
 
     if name not in _PROFILES:
         raise BtrfsError(f"unknown profile {name}", hint=f"there are {', '.join(_PROFILES)}")
@@ -224,7 +224,7 @@ def _least_unmixed(metadata: str, data: str) -> int:
 
 
 def _fill(plan: _Plan) -> Filling:
-    from btrfs import mkfs
+    from btrfs.space import mkfs
 
     return mkfs.capacity(
         plan.sizes, plan.data_flags, plan.metadata_flags, metadata_per_data=1 / plan.ratio

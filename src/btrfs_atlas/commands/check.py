@@ -11,7 +11,7 @@ from btrfs_atlas.progress import ProgressBar
 from btrfs_atlas.targets import add_source_arguments, one_line, opened_quietly, source_options
 
 if TYPE_CHECKING:
-    from btrfs.checking import Checked
+    from btrfs.check import Checked
     from btrfs.ctree import FileSystem
     from btrfs.errors import BtrfsError
 
@@ -123,7 +123,7 @@ def _check(fs: FileSystem, args: argparse.Namespace) -> int:
 
 def _watched(fs: FileSystem, args: argparse.Namespace) -> Iterator[Checked]:
     """Yield what each check found; where one takes long, a bar shows how far it is."""
-    from btrfs.checking import check
+    from btrfs.check import check
 
     bars: list[ProgressBar] = []
 
@@ -166,7 +166,7 @@ def _print(fs: FileSystem, checks: Iterable[Checked], args: argparse.Namespace) 
 
 def _lines(checked: Checked, most: int | None) -> Iterator[str]:
     """Yield a line about a check, and below it what was found, by kind."""
-    from btrfs.checking import KINDS
+    from btrfs.check import KINDS
 
     what = "; ".join(filter(None, (checked.summary, checked.skipped)))
     yield f"{checked.name:<12} {_status(checked):<16} {what}"
@@ -182,7 +182,7 @@ def _lines(checked: Checked, most: int | None) -> Iterator[str]:
 
 
 def _status(checked: Checked) -> str:
-    from btrfs.text import counted
+    from btrfs.ondisk.text import counted
 
     if checked.found:
         return counted(checked.found, "finding")
@@ -196,7 +196,7 @@ _IF_WANTED = {"copies": "second copies", "data": "data"}
 
 
 def _verdict(fs: FileSystem, done: Sequence[Checked]) -> str:
-    from btrfs.text import counted
+    from btrfs.ondisk.text import counted
 
     found = sum(checked.found for checked in done)
     if found:

@@ -17,7 +17,7 @@ from btrfs_atlas.targets import (
 )
 
 if TYPE_CHECKING:
-    from btrfs_atlas.explorer.export import Exported
+    from btrfs_atlas.explorer.web.export import Exported
 
 DESCRIPTION = """\
 Write a map of a btrfs filesystem into a single HTML file, which any browser opens from disk: all
@@ -93,7 +93,7 @@ def _check(args: argparse.Namespace) -> None:
 def _export(args: argparse.Namespace) -> Exported:
     """Return the map."""
     from btrfs_atlas.explorer.atlas import Atlas
-    from btrfs_atlas.explorer.export import export
+    from btrfs_atlas.explorer.web.export import export
     from btrfs_atlas.progress import ProgressBar
 
     with (

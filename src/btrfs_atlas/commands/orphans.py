@@ -10,7 +10,7 @@ from btrfs_atlas.targets import opened
 
 if TYPE_CHECKING:
     from btrfs.ctree import FileSystem
-    from btrfs.orphans import Event, Orphan
+    from btrfs.ownership.orphans import Event, Orphan
 
 DESCRIPTION = """\
 Show how far the kernel is with removing deleted subvolumes, until none is left. Deleting a
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Follow the removal."""
-    from btrfs import orphans
+    from btrfs.ownership import orphans
 
     with opened([args.mountpoint]) as fs:
         _require_mounted(fs)
@@ -66,7 +66,7 @@ def _require_mounted(fs: FileSystem) -> None:
 
 
 def _line(event: Event) -> str:
-    from btrfs.orphans import Dropping, Finished
+    from btrfs.ownership.orphans import Dropping, Finished
 
     if isinstance(event, Dropping):
         orphan = event.orphan

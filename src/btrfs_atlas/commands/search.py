@@ -192,7 +192,7 @@ def _selected(fs: FileSystem, args: argparse.Namespace, kind: _Kind) -> Iterator
         return islice(kind.find(fs, args), args.limit)
 
     import btrfs
-    from btrfs.selection import Filter, Order
+    from btrfs.query.selection import Filter, Order
 
     classes = [attrgetter(name)(btrfs) for name in kind.classes] or None
     also = _chunks_of_block_groups(fs) if args.kind == "block_groups" else None
@@ -240,7 +240,7 @@ def _locate_file(args: argparse.Namespace) -> None:
 
 
 def _file_items(fs: FileSystem, args: argparse.Namespace) -> Iterator[Any]:
-    from btrfs import paths
+    from btrfs.ownership import paths
 
     if hasattr(args, "inum"):
         return _inode_items(fs, args.tree, args.inum)
@@ -367,7 +367,7 @@ _KINDS = {
 
 def _keys() -> _Form:
     from btrfs.ctree import FREE_SPACE_EXTENT_KEY, ItemData
-    from btrfs.key import key_str
+    from btrfs.ondisk.key import key_str
 
     def lines(obj: Any) -> Iterable[str]:
         if isinstance(obj, ItemData):
@@ -394,7 +394,7 @@ def _long() -> _Form:
 def _json() -> _Form:
     import json
 
-    from btrfs.records import record
+    from btrfs.query.records import record
 
     return lambda obj: (json.dumps(record(obj)),)
 
@@ -422,7 +422,7 @@ def _print(lines: Iterable[str]) -> None:
 
 
 def _number(text: str) -> int:
-    from btrfs.key import parse_u64
+    from btrfs.ondisk.key import parse_u64
 
     try:
         return parse_u64(text)
@@ -478,7 +478,7 @@ def _no_such_tree(fs: FileSystem, args: argparse.Namespace) -> Exception | None:
 
 def _enumerated(trees: list[int]) -> str:
     """Return trees in words: by name, subvolumes by number, long rows of these as a range."""
-    from btrfs.key import key_objectid_str
+    from btrfs.ondisk.key import key_objectid_str
 
     first, last = 256, (1 << 64) - 256
     named = [key_objectid_str(tree, 0) for tree in trees if not first <= tree <= last]

@@ -57,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Serve the map until it is interrupted."""
     _check(args)
-    from btrfs_atlas.explorer import guard
-    from btrfs_atlas.explorer.listening import listen
+    from btrfs_atlas.explorer.web import guard
+    from btrfs_atlas.explorer.web.bind import listen
 
     with listen(args.host, args.port) as sock:
         atlas = _atlas(args)
@@ -66,15 +66,15 @@ def run(args: argparse.Namespace) -> None:
         hosts = guard.Hosts(args.host, sock.getsockname()[1])
         _tell(f"{hosts.url}/{token}/", args, sock)
         # The browser starts meanwhile: who connects waits until the server runs.
-        from btrfs_atlas.explorer import running
-        from btrfs_atlas.explorer.server import application
+        from btrfs_atlas.explorer.web import uvicorn_server
+        from btrfs_atlas.explorer.web.server import application
 
         app = application(atlas, token, hosts)
         # A server runs for long: here the collector of garbage has something to do.
         gc.freeze()
         gc.enable()
         # Nothing is closed at the end: somebody may still be reading, which nobody waits for.
-        running.run(app, sock)
+        uvicorn_server.run(app, sock)
 
 
 def _atlas(args: argparse.Namespace) -> Atlas:

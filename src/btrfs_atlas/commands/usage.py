@@ -12,9 +12,9 @@ from btrfs_atlas.targets import add_source_arguments, opened, source_options
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from btrfs.advice import MetadataShortage
     from btrfs.ctree import FileSystem
-    from btrfs.fs_usage import FsUsage
+    from btrfs.space.advice import MetadataShortage
+    from btrfs.space.usage import FsUsage
 
 DESCRIPTION = """\
 Report how much of a btrfs filesystem is allocated and used, how much more can be written, and what
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Report."""
-    from btrfs.advice import metadata_shortage
+    from btrfs.space.advice import metadata_shortage
 
     with opened(args.targets, **source_options(args)) as fs:
         usage = fs.usage()
@@ -154,7 +154,7 @@ def _shortage_in_words(shortage: MetadataShortage, command: Sequence[str]) -> It
 def _print_json(fs: FileSystem, usage: FsUsage, warnings: list[dict[str, Any]]) -> None:
     import json
 
-    from btrfs.records import record
+    from btrfs.query.records import record
 
     plain = record(usage)
     for devid, device in plain["dev_usage"].items():
@@ -257,7 +257,7 @@ def _by_type(usage: FsUsage) -> Iterator[str]:
 
 
 def _type_str(type_: int) -> str:
-    from btrfs.constants import BLOCK_GROUP_DATA, BLOCK_GROUP_METADATA
+    from btrfs.ondisk.constants import BLOCK_GROUP_DATA, BLOCK_GROUP_METADATA
     from btrfs.utils import block_group_flags_str
 
     if type_ == BLOCK_GROUP_DATA | BLOCK_GROUP_METADATA:

@@ -14,25 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import btrfs
-from btrfs import constants
 from btrfs.ctree import BlockGroupItem, Chunk, FileSystem
 from btrfs.errors import BtrfsError
-from btrfs.paths import Paths
-from btrfs.volumes import PROFILES
-from btrfs_atlas.explorer import lines, tiles
-from btrfs_atlas.explorer.colourings import (
-    FIRST,
-    UNREAD,
-    UNREADABLE_VALUE,
-    ByExtent,
-    ByGroup,
-    Colourings,
-)
-from btrfs_atlas.explorer.ground import Ground, Shown
-from btrfs_atlas.explorer.levels import Coverage
-from btrfs_atlas.explorer.lines import Line
-from btrfs_atlas.explorer.printable import printable
-from btrfs_atlas.explorer.store import (
+from btrfs.ondisk import constants
+from btrfs.ondisk.profiles import PROFILES
+from btrfs.ownership.paths import Paths
+from btrfs_atlas.explorer.model import lines
+from btrfs_atlas.explorer.model.extent_cache import (
     Extents,
     Job,
     Store,
@@ -40,8 +28,21 @@ from btrfs_atlas.explorer.store import (
     Trees,
     extents_key,
 )
-from btrfs_atlas.explorer.tiles import Place, Square, Tile
-from btrfs_atlas.explorer.world import World, changed_groups, last_generation, look
+from btrfs_atlas.explorer.model.lines import Line
+from btrfs_atlas.explorer.model.printable import printable
+from btrfs_atlas.explorer.model.snapshot import World, changed_groups, last_generation, look
+from btrfs_atlas.explorer.render import tiles
+from btrfs_atlas.explorer.render.colourings import (
+    FIRST,
+    UNREAD,
+    UNREADABLE_VALUE,
+    ByExtent,
+    ByGroup,
+    Colourings,
+)
+from btrfs_atlas.explorer.render.coverage import Ground, Shown
+from btrfs_atlas.explorer.render.pyramid import Coverage
+from btrfs_atlas.explorer.render.tiles import Place, Square, Tile
 from heatmap import layers, owners, references
 from heatmap.intervals import Intervals
 from heatmap.palette import BLACK, LegendEntry, Palette, followed, legend_entries

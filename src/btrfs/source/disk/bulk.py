@@ -14,9 +14,9 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from btrfs.columns import ItemBatch, take
-from btrfs.constants import CSUM_SIZE
-from btrfs.damage import DamageLog
+from btrfs.ondisk.columns import ItemBatch, take
+from btrfs.ondisk.constants import CSUM_SIZE
+from btrfs.source.damage import DamageLog
 from btrfs.source.disk.node import (
     HEADER_SIZE,
     ITEM_RECORD_SIZE,

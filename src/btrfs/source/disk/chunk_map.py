@@ -12,15 +12,15 @@ from collections.abc import Collection, Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from btrfs.constants import STRIPE_LEN
 from btrfs.errors import CorruptError
-from btrfs.volumes import Profile, profile_of
+from btrfs.ondisk.constants import STRIPE_LEN
+from btrfs.ondisk.profiles import Profile, profile_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from btrfs.items.chunk import Chunk
+    from btrfs.ondisk.items.chunk import Chunk
 
 __all__ = ["ChunkMap", "Piece", "Row"]
 
@@ -59,7 +59,7 @@ class ChunkMap:
     """The chunks of a filesystem, in the order of their virtual addresses.
 
     Args:
-        chunks: Chunks that have passed :func:`btrfs.volumes.check_chunk`.
+        chunks: Chunks that have passed :func:`btrfs.ondisk.profiles.check_chunk`.
 
     Raises:
         CorruptError: Two of them overlap.

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from uuid import UUID
 
-from btrfs.constants import SUPER_INFO_SIZE, SUPER_MAGIC, SUPER_MAGIC_OFFSET, SUPER_MIRRORS
 from btrfs.errors import CorruptError, NotBtrfsError
+from btrfs.ondisk.constants import SUPER_INFO_SIZE, SUPER_MAGIC, SUPER_MAGIC_OFFSET, SUPER_MIRRORS
 from btrfs.source.descriptor import Descriptor
 from btrfs.source.disk.superblock import Superblock, parse_superblock
 

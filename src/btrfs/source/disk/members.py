@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from btrfs.constants import SUPER_MIRRORS
-from btrfs.damage import DamageLog
 from btrfs.errors import BtrfsError, CorruptError, NotBtrfsError
-from btrfs.items.chunk import Chunk
+from btrfs.ondisk.constants import SUPER_MIRRORS
+from btrfs.ondisk.items.chunk import Chunk
+from btrfs.source.damage import DamageLog
 from btrfs.source.disk.devices import Device, find_members, open_device
 from btrfs.source.disk.superblock import Superblock
 from btrfs.source.mounts import writable_mount_of
 
 if TYPE_CHECKING:
-    from btrfs.items.device import DevItem
+    from btrfs.ondisk.items.device import DevItem
 
 __all__ = ["Members"]
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated, Any, NamedTuple
 
-from btrfs.constants import CSUM_SIZE, KEY_MAX, MAX_ADDRESS
 from btrfs.errors import CorruptError
-from btrfs.items.base import SearchHeader
-from btrfs.key import Key
-from btrfs.layout import Stored, Struct, u8, u32, u64
-from btrfs.source.disk.checksum import ChecksumType
+from btrfs.ondisk.checksum import ChecksumType
+from btrfs.ondisk.constants import CSUM_SIZE, KEY_MAX, MAX_ADDRESS
+from btrfs.ondisk.items.base import SearchHeader
+from btrfs.ondisk.key import Key
+from btrfs.ondisk.struct import Stored, Struct, u8, u32, u64
 
 __all__ = [
     "HEADER_SIZE",

@@ -8,12 +8,12 @@ can be read at all is it an error.
 
 from __future__ import annotations
 
-from btrfs.damage import DamageLog
 from btrfs.errors import BtrfsError, NotBtrfsError
 from btrfs.source.base import ReadOptions
+from btrfs.source.damage import DamageLog
 from btrfs.source.disk.chunk_map import ChunkMap
+from btrfs.source.disk.chunk_recovery import known_chunks, known_devices
 from btrfs.source.disk.devices import has_superblock
-from btrfs.source.disk.known_chunks import known_chunks, known_devices
 from btrfs.source.disk.members import Members
 from btrfs.source.disk.source import DiskSource
 from btrfs.source.disk.superblock import (
@@ -23,7 +23,7 @@ from btrfs.source.disk.superblock import (
     with_backup_root,
 )
 from btrfs.source.disk.volume import Volume
-from btrfs.source.metadump import Metadump, is_metadump
+from btrfs.source.dump.metadump import Metadump, is_metadump
 
 __all__ = ["holds_btrfs", "open_unmounted"]
 

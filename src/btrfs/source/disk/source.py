@@ -9,30 +9,31 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from btrfs import constants, ioctl
-from btrfs.constants import KEY_MAX, ULLONG_MAX
-from btrfs.damage import DamageLog, LostKeys
+from btrfs import ioctl
 from btrfs.errors import (
     BtrfsError,
     CorruptError,
     NotMountedError,
     TreeNotFoundError,
 )
-from btrfs.items.base import ItemData, SearchHeader
-from btrfs.items.device import DevItem
-from btrfs.items.directory import DirItemList
-from btrfs.items.root import RootItem
-from btrfs.key import Key
-from btrfs.layout import Bytes
+from btrfs.ondisk import constants
+from btrfs.ondisk.constants import KEY_MAX, ULLONG_MAX
+from btrfs.ondisk.items.base import ItemData, SearchHeader
+from btrfs.ondisk.items.device import DevItem
+from btrfs.ondisk.items.directory import DirItemList
+from btrfs.ondisk.items.root import RootItem
+from btrfs.ondisk.key import Key
+from btrfs.ondisk.struct import Bytes
 from btrfs.source import lookup
 from btrfs.source.base import ReadOptions
+from btrfs.source.damage import DamageLog, LostKeys
 from btrfs.source.disk.node import BlockFormat, Pointer
 from btrfs.source.disk.store import UNREADABLE, BlockStore
 from btrfs.source.disk.superblock import Superblock, is_usable
 from btrfs.source.disk.tree import Lose, TreeReader
 
 if TYPE_CHECKING:
-    from btrfs.columns import ItemBatch
+    from btrfs.ondisk.columns import ItemBatch
 
 __all__ = ["DiskSource", "root_pointer"]
 
@@ -319,7 +320,7 @@ class DiskSource:
 
     def _default_subvolume(self) -> int:
         """Return the subvolume that is mounted if none is named."""
-        from btrfs.crc32c import name_hash
+        from btrfs.ondisk.hashes import name_hash
 
         key = Key(self.superblock.root_dir_objectid, constants.DIR_ITEM_KEY, name_hash(b"default"))
         entries = cast("DirItemList | None", self._item(constants.ROOT_TREE_OBJECTID, key))

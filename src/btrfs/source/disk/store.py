@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from btrfs.damage import DamageLog
 from btrfs.errors import BtrfsError, CorruptError, MissingDeviceError
+from btrfs.source.damage import DamageLog
 from btrfs.source.disk.node import BlockFormat, Leaf, Node, Pointer, parse_block
 
 if TYPE_CHECKING:

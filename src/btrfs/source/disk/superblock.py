@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 from uuid import UUID
 
-from btrfs import constants
-from btrfs.constants import (
+from btrfs.errors import BtrfsError, CorruptError, UnsupportedFeatureError
+from btrfs.ondisk import constants
+from btrfs.ondisk.checksum import CHECKSUMS, ChecksumType
+from btrfs.ondisk.constants import (
     CSUM_SIZE,
     MAX_ADDRESS,
     MAX_LEVEL,
@@ -14,11 +16,9 @@ from btrfs.constants import (
     SUPER_MAGIC,
     SUPER_MAGIC_OFFSET,
 )
-from btrfs.errors import BtrfsError, CorruptError, UnsupportedFeatureError
-from btrfs.items.device import DevItem
-from btrfs.layout import Stored, Struct, as_flags, hidden, u8, u16, u32, u64, uuid16
-from btrfs.source.disk.checksum import CHECKSUMS, ChecksumType
-from btrfs.text import flags_str
+from btrfs.ondisk.items.device import DevItem
+from btrfs.ondisk.struct import Stored, Struct, as_flags, hidden, u8, u16, u32, u64, uuid16
+from btrfs.ondisk.text import flags_str
 
 __all__ = [
     "RootBackup",

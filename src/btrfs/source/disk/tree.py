@@ -8,14 +8,14 @@ from copy import copy
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
-from btrfs.damage import DamageLog
 from btrfs.errors import BtrfsError
-from btrfs.items.base import SearchHeader
+from btrfs.ondisk.items.base import SearchHeader
+from btrfs.source.damage import DamageLog
 from btrfs.source.disk.node import BlockFormat, Leaf, Node, Pointer
 from btrfs.source.disk.store import UNREADABLE, BlockStore, read_block
 
 if TYPE_CHECKING:
-    from btrfs.columns import ItemBatch
+    from btrfs.ondisk.columns import ItemBatch
 
 __all__ = ["Lose", "TreeReader"]
 

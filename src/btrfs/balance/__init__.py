@@ -1,0 +1,1 @@
+"""Balances: planned, simulated and run."""

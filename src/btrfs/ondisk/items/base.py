@@ -1,0 +1,203 @@
+"""What all items share: the key, the order, and finding the class for a type of key."""
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import MutableSequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+
+from btrfs.ondisk.key import Key
+from btrfs.ondisk.struct import Bytes, Struct, compile_decoder
+
+__all__ = [
+    "ItemData",
+    "ItemList",
+    "NotImplementedItem",
+    "SearchHeader",
+    "SubItem",
+    "UnknownItem",
+    "classify",
+]
+
+
+class SearchHeader(NamedTuple):
+    """What a search says about an item (struct btrfs_ioctl_search_header).
+
+    Attributes:
+        transid: Generation of the leaf that the item was found in.
+        objectid: First part of the key.
+        offset: Third part of the key.
+        type: Second part of the key.
+        len: Bytes in the item's body.
+    """
+
+    transid: int
+    objectid: int
+    offset: int
+    type: int
+    len: int
+
+
+def classify(header: SearchHeader, data: Bytes) -> "ItemData":
+    """Make the object for an item that a search returned.
+
+    Args:
+        header: Key and generation of the item.
+        data: Its body.
+
+    Raises:
+        CorruptError: The body is too short for what should be in it.
+    """
+    cls = _class_by_type.get(header.type)
+    if cls is None:
+        _import_families()
+        cls = _class_by_type.get(header.type) or _class_by_type_and_objectid.get(
+            (header.type, header.objectid), UnknownItem
+        )
+    return cls(header, data)
+
+
+@functools.cache
+def _import_families() -> None:
+    """Import all modules of items: until then, those that nothing else needs stand for no key."""
+    package = importlib.import_module("btrfs.ondisk.items")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"btrfs.ondisk.items.{module.name}")
+
+
+# Which class stands for a type of key; where the type alone doesn't tell, with the object id.
+_class_by_type: dict[int, "type[ItemData]"] = {}
+_class_by_type_and_objectid: dict[tuple[int, int], "type[ItemData]"] = {}
+
+
+class ItemData(Struct):
+    """An item of a metadata tree.
+
+    Class keywords, besides those of :class:`btrfs.ondisk.struct.StructMeta`: ``type`` and
+    ``objectid`` are the type of key, and where needed the object id, that :func:`classify` knows
+    it by; ``tree`` is the tree that all items of the class are in, if there is only one.
+
+    Attributes:
+        header: Where the item was found: key, generation of its leaf, size.
+    """
+
+    __slots__ = ("header",)
+
+    key_type: ClassVar[int]
+    home_tree: ClassVar[int | None] = None
+
+    if TYPE_CHECKING:
+        header: SearchHeader
+
+    def __init__(self, header: SearchHeader, data: Bytes = b"") -> None:
+        self._load(header, data)
+
+    def __init_subclass__(
+        cls, type: int | None = None, objectid: int | None = None, tree: int | None = None
+    ) -> None:
+        super().__init_subclass__()
+        cls.home_tree = tree
+        cls._load = _generate_load  # type: ignore[method-assign]
+        if type is not None:
+            cls.key_type = type
+        if type is not None and objectid is not None:
+            _class_by_type_and_objectid[type, objectid] = cls
+        elif type is not None:
+            _class_by_type[type] = cls
+
+    @property
+    def key(self) -> Key:
+        """The key that the item is stored under."""
+        return Key(self.header.objectid, self.header.type, self.header.offset)
+
+    def __lt__(self, other: "ItemData") -> bool:
+        return self.key < other.key
+
+    def _describe(self) -> str:
+        key = f" {self.key}" if hasattr(self, "header") else ""
+        return f"<{self._public_module}.{type(self).__name__}{key}>"
+
+    if TYPE_CHECKING:
+
+        def _load(self, header: SearchHeader, data: Bytes) -> None:
+            """Set all attributes that the class declares."""
+
+
+def _generate_load(self: ItemData, header: SearchHeader, data: Bytes) -> None:
+    """Stand in for ``_load`` of a class until it is first used."""
+    cls = type(self)
+    key_parts = [
+        f"self.{field.name} = header.{field.key_part}"
+        for field in cls._fields
+        if field.key_part is not None
+    ]
+    load = compile_decoder(
+        cls,
+        "_load(self, header, data)",
+        first=["self.header = header", *key_parts, "pos = 0"],
+    )
+    cls._load = load  # type: ignore[method-assign]
+    load(self, header, data)
+
+
+class SubItem(Struct):
+    """A struct inside an item."""
+
+
+Element = TypeVar("Element", bound=Struct)
+
+
+class ItemList(ItemData, MutableSequence[Element]):
+    """An item that is a list of structs, for names whose hash is the same. It cannot be changed.
+
+    A subclass declares ``elements``.
+    """
+
+    if TYPE_CHECKING:
+        elements: list[Element]
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.elements[index]
+
+    def __len__(self) -> int:
+        return len(self.elements)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} size {len(self)}"
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise NotImplementedError("items cannot be changed")
+
+    def __delitem__(self, index: Any) -> None:
+        raise NotImplementedError("items cannot be changed")
+
+    def insert(self, index: int, value: Element) -> None:
+        """Not implemented: items cannot be changed."""
+        raise NotImplementedError("items cannot be changed")
+
+
+class UnknownItem(ItemData):
+    """An item whose type of key is not known here.
+
+    Attributes:
+        data: The item's body.
+    """
+
+    __slots__ = ("data",)
+
+    if TYPE_CHECKING:
+        data: bytes
+
+    def __init__(self, header: SearchHeader, data: Bytes = b"") -> None:
+        self.header = header
+        self.data = bytes(data)
+
+    def __str__(self) -> str:
+        return f"unknown item data ({len(self.data)} bytes)"
+
+
+class NotImplementedItem(UnknownItem):
+    """What python-btrfs returns for items that it does not decode. All are decoded here."""
+
+    def __str__(self) -> str:
+        return f"not implemented item data ({len(self.data)} bytes)"

@@ -1,0 +1,145 @@
+"""The words that single values are printed in: sizes, flags, modes, names.
+
+This is below the declarations of structs, which choose one of these for each field. Scripts find
+the functions in :mod:`btrfs.utils`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from btrfs.ondisk import constants
+
+pretty_size_units = "_KMGTPE"
+
+
+def pretty_size(size: int, unit: str | None = None, binary: bool = True) -> str:
+    """Return a number of bytes as text with a unit and two decimals.
+
+    >>> pretty_size(1536)
+    '1.50KiB'
+    >>> pretty_size(1536, unit='M'), pretty_size(1536, unit=''), pretty_size(1536, binary=False)
+    ('0.00MiB', '1536', '1.54KB')
+
+    Args:
+        size: Bytes.
+        unit: A letter of 'KMGTPE' for that unit, '' for the plain number, None for the largest
+            unit that the size reaches in binary, so that both kinds of units have the same letter.
+        binary: Units of 1024 instead of 1000.
+    """
+    if unit == "":
+        return str(size)
+    base = 1024 if binary else 1000
+    if unit is None:
+        power = 0
+        while abs(size) >= 1024 ** (power + 1) and power < len(pretty_size_units) - 1:
+            power += 1
+        symbol = pretty_size_units[power] if power else ""
+    else:
+        power = pretty_size_units.index(unit.upper())
+        symbol = "k" if unit.upper() == "K" and not binary else unit.upper()
+    return f"{size / base**power:.2f}{symbol}{'i' if binary and power else ''}B"
+
+
+def parse_pretty_size(size_str: str) -> int:
+    """Return the bytes that a text like '10G' or '10GiB' stands for.
+
+    The number is whole; k, M, G, T, P and E are decimal unless an i follows; a B at the end may be
+    left out.
+
+    >>> parse_pretty_size('10G'), parse_pretty_size('10GiB')
+    (10000000000, 10737418240)
+
+    Raises:
+        ValueError: It is not such a text.
+    """
+    match = re.fullmatch(r"(\d+)(?:([kKMGTPE])(i?)B?|B)?", size_str)
+    if match is None:
+        raise ValueError(f"'{size_str}' is no size: expected a number like 4096, 10G or 10GiB")
+    number, unit, binary = match.groups()
+    power = pretty_size_units.index(unit.upper()) if unit else 0
+    return int(number) * int((1024 if binary else 1000) ** power)
+
+
+def flags_str(flags: int, flags_str_map: Mapping[int, str]) -> str:
+    """Return the names of the bits that are set, joined by '|'; 'none' where no bit is.
+
+    Args:
+        flags: The bits.
+        flags_str_map: Names by bit.
+    """
+    if not flags:
+        return "none"
+    names = [name for bit, name in flags_str_map.items() if flags & bit]
+    unknown = flags & ~sum(flags_str_map)
+    return "|".join([*names, f"unknown(0x{unknown:x})"] if unknown else names)
+
+
+def block_group_flags_str(flags: int) -> str:
+    """Return type and profile of a block group: 'DATA|RAID1'."""
+    return flags_str(flags, constants.BLOCK_GROUP_FLAG_NAMES)
+
+
+def block_group_type_str(flags: int) -> str:
+    """Return the type of a block group: 'DATA'."""
+    return flags_str(flags & constants.BLOCK_GROUP_TYPE_MASK, constants.BLOCK_GROUP_TYPE_NAMES)
+
+
+def block_group_profile_str(flags: int) -> str:
+    """Return the profile of a block group: 'RAID1', or 'none' for single."""
+    return flags_str(
+        flags & constants.BLOCK_GROUP_PROFILE_MASK, constants.BLOCK_GROUP_PROFILE_NAMES
+    )
+
+
+_SPACE_TYPES = {
+    constants.BLOCK_GROUP_DATA: "Data",
+    constants.BLOCK_GROUP_SYSTEM: "System",
+    constants.BLOCK_GROUP_METADATA: "Metadata",
+    constants.BLOCK_GROUP_DATA | constants.BLOCK_GROUP_METADATA: "Data+Metadata",
+    constants.SPACE_INFO_GLOBAL_RSV: "GlobalReserve",
+}
+
+
+def space_type_description(flags: int) -> str:
+    """Return the type of a space as btrfs-progs writes it: 'Data', 'Data+Metadata'."""
+    type_ = flags & (constants.BLOCK_GROUP_TYPE_MASK | constants.SPACE_INFO_GLOBAL_RSV)
+    return _SPACE_TYPES.get(type_, "unknown")
+
+
+def space_profile_description(flags: int) -> str:
+    """Return the profile of a space as btrfs-progs writes it: 'RAID1', or 'single'."""
+    profile = flags & constants.BLOCK_GROUP_PROFILE_MASK
+    if not profile:
+        return "single"
+    return constants.BLOCK_GROUP_PROFILE_NAMES.get(profile, "unknown")
+
+
+def space_flags_description(flags: int) -> str:
+    """Return type and profile of a space as btrfs-progs writes them: 'Data, RAID1'."""
+    return f"{space_type_description(flags)}, {space_profile_description(flags)}"
+
+
+def inode_mode_str(mode: int) -> str:
+    """Return type and permissions of an inode in octal digits: '0100644'."""
+    return f"0{mode:05o}"
+
+
+def embedded_text_for_str(text: bytes) -> str:
+    """Return bytes that should be text in a printable form, whatever they are."""
+    if not text:
+        return "<empty>"
+    try:
+        return f"utf-8 '{bytes(text).decode()}'"
+    except UnicodeDecodeError:
+        return f"raw '{bytes(text)!r}'"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it needs one.
+
+    >>> counted(1, 'device'), counted(1200, 'device')
+    ('1 device', '1,200 devices')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""Who uses what: subvolumes, paths, back references, subvolumes that are being deleted."""

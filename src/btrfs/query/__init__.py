@@ -1,0 +1,1 @@
+"""Choosing and ordering items, and writing them as JSON."""

@@ -1,0 +1,165 @@
+"""What could not be read as it should, and what became of it.
+
+An unmounted filesystem remembers three things while it is read: bytes that did not pass a check
+(:class:`Damage`, most of them harmless, as another copy served), keys whose items nobody will see
+(:class:`LostKeys`), and in plain words what else a user should know, such as that a device is
+missing. A :class:`DamageLog` holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from typing import NamedTuple
+
+from btrfs.errors import BtrfsError, CorruptError
+from btrfs.ondisk.key import Key
+from btrfs.ondisk.text import counted
+
+__all__ = ["Damage", "DamageLog", "LostKeys"]
+
+_MAX_ENTRIES = 100_000
+"""A disk full of damage must not fill the memory too."""
+
+
+class Damage(NamedTuple):
+    """Bytes on a device that did not pass a check.
+
+    Attributes:
+        what: What was looked at, for instance ``tree block at 30408704, checksum``.
+        expected: What should have been there, and
+        found: what was there instead; both as text, None if it could not be read at all.
+        device: Path of the device or file.
+        paddr: Address on it in bytes.
+        vaddr: Virtual address of the block, None for what has none, like a superblock.
+        recovered: Whether another copy, or a reconstruction from parity, served.
+    """
+
+    what: str
+    expected: str | None
+    found: str | None
+    device: str | None
+    paddr: int | None
+    vaddr: int | None
+    recovered: bool
+
+    def __str__(self) -> str:
+        error = CorruptError(
+            self.what,
+            expected=self.expected,
+            found=self.found,
+            device=self.device,
+            paddr=self.paddr,
+        )
+        return f"{error}; {'another copy served' if self.recovered else 'lost'}"
+
+
+class LostKeys(NamedTuple):
+    """A range of keys of a tree that could not be read, both ends included.
+
+    Attributes:
+        tree: Number of the tree.
+        min_key: The lowest key that may have been there.
+        max_key: The highest key.
+        reason: What went wrong, one line.
+    """
+
+    tree: int
+    min_key: Key
+    max_key: Key
+    reason: str
+
+    def touches(self, tree: int, first: Key, last: Key) -> bool:
+        """Return whether an item of a tree may be lost whose key lies between two keys."""
+        return self.tree == tree and self.min_key <= last and self.max_key >= first
+
+    def __str__(self) -> str:
+        is_all = self.min_key == Key(0, 0, 0) and self.max_key == Key(-1, -1, -1)
+        where = "all of it" if is_all else f"keys {self.min_key} to {self.max_key}"
+        return f"tree {self.tree}, {where}: {self.reason}"
+
+
+class DamageLog:
+    """What a filesystem remembers of its damage; each thing once, however often it is read.
+
+    Attributes:
+        damage: Bytes that did not pass a check, in the order in which they were met.
+        lost: Ranges of keys that were left out.
+        notes: What else there is to know, each in a few words.
+    """
+
+    def __init__(self) -> None:
+        self.damage: list[Damage] = []
+        self.lost: list[LostKeys] = []
+        self.notes: list[str] = []
+        # Where in the lists things are, by their places.
+        self._known: dict[object, int] = {}
+
+    def add(self, error: BtrfsError, vaddr: int | None, *, recovered: bool) -> None:
+        """Remember bytes that did not pass a check.
+
+        That a device is missing is told once by a note, and not for each block on it.
+        """
+        if not isinstance(error, CorruptError):
+            return
+        found = Damage(
+            error.what,
+            None if error.expected is None else str(error.expected),
+            None if error.expected is None else str(error.found),
+            error.device,
+            error.paddr,
+            vaddr,
+            recovered,
+        )
+        self._add(found)
+
+    def absorb(self, other: DamageLog) -> None:
+        """Remember the damaged bytes that another log knows."""
+        for damage in other.damage:
+            self._add(damage)
+
+    def lose(self, lost: LostKeys) -> None:
+        """Remember keys that were left out."""
+        if self._is_new(lost[:3], self.lost):
+            self.lost.append(lost)
+
+    def note(self, words: str) -> None:
+        """Remember something that is not about certain bytes."""
+        if words not in self.notes:
+            self.notes.append(words)
+
+    def _add(self, damage: Damage) -> None:
+        place = (damage.device, damage.paddr, damage.vaddr)
+        if place == (None, None, None):
+            place = (damage.what, None, None)
+        if self._is_new(place, self.damage):
+            self.damage.append(damage)
+        elif place in self._known and not damage.recovered:
+            # Another copy was good once, and is not any more.
+            self.damage[self._known[place]] = damage
+
+    def _is_new(self, place: object, entries: Sized) -> bool:
+        """Return whether a place is not known yet, and there is room for it among some entries."""
+        if place in self._known:
+            return False
+        if len(entries) == _MAX_ENTRIES:
+            self.note(f"there is more damage than the {_MAX_ENTRIES:,} places that are listed")
+            return False
+        self._known[place] = len(entries)
+        return True
+
+    def summary(self) -> str | None:
+        """Return all of it in one line without a full stop; None if there is nothing to say."""
+        words = list(self.notes)
+        recovered = sum(damage.recovered for damage in self.damage)
+        bad = len(self.damage) - recovered
+        if recovered:
+            words.append(f"{counted(recovered, 'damaged place')} recovered from redundancy")
+        if bad:
+            words.append(f"{counted(bad, 'damaged place')} could not be recovered")
+        if self.lost:
+            trees = sorted({lost.tree for lost in self.lost})
+            words.append(
+                f"{counted(len(self.lost), 'range')} of keys left out, of tree"
+                f"{'s' if len(trees) > 1 else ''} {', '.join(map(str, trees))}"
+            )
+        return "; ".join(words) or None

@@ -1,0 +1,1 @@
+"""Dumps made by btrfs-image, as a store of tree blocks."""

@@ -1,0 +1,1 @@
+"""How space is given out: the kernel's allocator, what is used, what can still be written."""

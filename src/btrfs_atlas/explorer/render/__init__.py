@@ -1,0 +1,1 @@
+"""Tiles: from extents and a square of the map to pixels."""

@@ -1,0 +1,1 @@
+"""Questions about the map and their answers."""

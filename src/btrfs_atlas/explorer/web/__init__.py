@@ -1,0 +1,1 @@
+"""The explorer over HTTP, and as a file: server, page, live events, export."""
