@@ -14,6 +14,7 @@ A module is imported when it is first used: ``import btrfs`` alone costs next to
 
 import importlib
 
+from btrfs.lazy import module_names
 from btrfs.ondisk.constants import (
     BLOCK_GROUP_DATA as BLOCK_GROUP_DATA,
     BLOCK_GROUP_DUP as BLOCK_GROUP_DUP,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         free_space_tree as free_space_tree,
         fs_usage as fs_usage,
         ioctl as ioctl,
+        lazy as lazy,
         ondisk as ondisk,
         ownership as ownership,
         query as query,
@@ -73,7 +75,7 @@ def __getattr__(name: str) -> "Any":
         value = metadata.version("btrfs-atlas")
     elif name == "__all__":
         value = [public for public in __dir__() if not public.startswith("_")]
-    elif name in _modules():
+    elif name in module_names(__path__):
         value = importlib.import_module(f"btrfs.{name}")
     else:
         raise AttributeError(f"module 'btrfs' has no attribute {name!r}")
@@ -84,10 +86,6 @@ def __getattr__(name: str) -> "Any":
 def __dir__() -> list[str]:
     """Return the public names: modules, FileSystem, BtrfsError, and the flags of block groups."""
     constants = {name for name in globals() if name.startswith(("BLOCK_GROUP_", "SPACE_INFO_"))}
-    return sorted({*_HOMES, *_modules(), *constants, "__doc__", "__name__", "__version__"})
-
-
-def _modules() -> list[str]:
-    import pkgutil
-
-    return [module.name for module in pkgutil.iter_modules(__path__)]
+    return sorted(
+        {*_HOMES, *module_names(__path__), *constants, "__doc__", "__name__", "__version__"}
+    )
