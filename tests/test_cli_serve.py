@@ -108,7 +108,7 @@ def test_ctrl_c_does_not_wait_for_a_search(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     (tmp_path / "sitecustomize.py").write_text(
         "import pathlib, time\n"
-        "from btrfs_atlas.explorer import find\n"
+        "from btrfs_atlas.explorer.search import find\n"
         f"find.find = lambda *_: (pathlib.Path({os.fspath(begun)!r}).touch(), time.sleep(60))\n"
     )
     with serving(SAMPLE, env={"PYTHONPATH": os.fspath(tmp_path)}) as (process, url):
