@@ -29,13 +29,14 @@ from btrfs_atlas.explorer.model.printable import printable
 from btrfs_atlas.explorer.render import colourings
 from btrfs_atlas.explorer.render.colourings import EXTENTS_BELOW
 from btrfs_atlas.explorer.search import details
-from btrfs_atlas.explorer.web import bundle, export
+from btrfs_atlas.explorer.web import export
+from btrfs_atlas.explorer.web.page import STATIC, join_modules
 from heatmap import curves
 from heatmap.palette import UNREADABLE
 from tests import support
 from tests.lab.loopfs import make_sparse
 from tests.library.reading import damaged
-from tests.support import programs
+from tests.support import javascript, programs
 from tests.support.browser import chromium, require_browser, visit
 from tests.support.html import Contents, Elements, assert_policy, contents_of
 
@@ -139,15 +140,57 @@ def test_a_label_is_no_markup(file: Path) -> None:
 
 
 def test_the_licence_of_what_others_wrote_is_in_the_file(file: Path) -> None:
-    licence = (bundle.STATIC / "vendor" / "leaflet" / "LICENSE").read_text(encoding="utf-8")
+    licence = (STATIC / "vendor" / "leaflet" / "LICENSE").read_text(encoding="utf-8")
     assert licence in file.read_text(encoding="utf-8")
 
 
-def test_a_module_that_is_not_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "odd.js").write_text('import odd from "elsewhere";\n')
-    monkeypatch.setattr(bundle, "STATIC", tmp_path)
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of modules in place of those of the page, with its licence."""
+    monkeypatch.setattr("btrfs_atlas.explorer.web.page.STATIC", tmp_path)
+    licence = tmp_path / "vendor" / "leaflet" / "LICENSE"
+    licence.parent.mkdir(parents=True)
+    licence.write_text("A licence.\n")
+    return tmp_path
+
+
+def test_modules_of_several_folders_become_one(modules: Path) -> None:
+    (modules / "data").mkdir()
+    (modules / "main.js").write_text(
+        'import { twice as double } from "./data/twice.js";\nconsole.log(double(21));\n'
+    )
+    (modules / "data" / "twice.js").write_text(
+        'import * as all from "../two.js";\nexport const twice = (number) => all.TWO * number;\n'
+    )
+    (modules / "two.js").write_text("const two = 2;\nexport { two as TWO };\n")
+    support.require_programs("node")
+    done = subprocess.run(
+        ["node", "--eval", join_modules("main.js")], capture_output=True, check=True
+    )
+    assert done.stdout == b"42\n"
+
+
+def test_comments_do_not_become_part_of_the_page(modules: Path) -> None:
+    (modules / "main.js").write_text(
+        "/* @preserve whose it is */\n"
+        "// About the module.\n"
+        "\n"
+        "/** About the address. @param {string} ** */\n"
+        'const address = "http://localhost/*"; /* kept */ // kept\n'
+        "  /*\n   * removed *\n   */\n"
+        'console.log(address, "*/");\n'
+    )
+    text = join_modules("main.js")
+    for kept in ("whose it is", '"http://localhost/*"; /* kept */ // kept\n', '(address, "*/");'):
+        assert kept in text
+    for removed in ("About", "removed"):
+        assert removed not in text
+
+
+def test_a_module_that_is_not_understood(modules: Path) -> None:
+    (modules / "odd.js").write_text('import odd from "elsewhere";\n')
     with pytest.raises(ValueError, match=r"odd\.js: not understood: import odd"):
-        bundle.bundle("odd.js")
+        join_modules("odd.js")
 
 
 # What is in it.
@@ -233,43 +276,29 @@ def test_progress(atlas: Atlas) -> None:
 
 
 @pytest.mark.parametrize("curve", curves.CURVES)
-def test_curves_in_the_browser(curve: str, browser: Browser) -> None:
-    places = [(4, row, column) for row, column in np.ndindex(16, 16)]
+def test_curves_of_the_page(curve: str) -> None:
+    pixels = [(4, row, column) for row, column in np.ndindex(16, 16)]
     chance = random.Random(4)
     for order in (13, 20, 31):
         side = 1 << order
-        places += [(order, chance.randrange(side), chance.randrange(side)) for _ in range(50)]
-    script = f"""([curve, places]) => {{
-      {bundle.bundle("lines.js")}
-      const {{ position }} = modules["lines.js"];
-      return places.map(([...place]) => String(position(curve, ...place)));
-    }}"""
-    with visit(browser) as visited:
-        found = visited.page.evaluate(script, [curve, places])
+        pixels += [(order, chance.randrange(side), chance.randrange(side)) for _ in range(50)]
+    found = javascript.run_module("curve-positions.js", [curve, pixels])
     expected = [
         curves.positions_at(curve, order, np.array(row), np.array(column)).item()
-        for order, row, column in places
+        for order, row, column in pixels
     ]
     assert [int(position) for position in found] == expected
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout[0])
-def test_the_page_tells_what_the_server_tells(
-    layout: tuple[str, str], browser: Browser, tmp_path: Path
-) -> None:
+def test_the_page_tells_what_the_server_tells(layout: tuple[str, str], tmp_path: Path) -> None:
     data, metadata = layout
     images = mkfs(tmp_path, DEVICES, "40G", "--data", data, "--metadata", metadata)
     with Atlas([str(image) for image in images]) as atlas:
         contents = export.contents(atlas, "hilbert", ["profile"], lambda _done, _total: None)
-        places = list(some_places(atlas))
-        expected = [details.at(atlas, *place) for place in places]
-    script = f"""([contents, places]) => {{
-      {bundle.bundle("embedded.js")}
-      const source = new modules["embedded.js"].EmbeddedSource(contents);
-      return Promise.all(places.map((place) => source.at(...place)));
-    }}"""
-    with visit(browser) as visited:
-        found = visited.page.evaluate(script, [contents, places])
+        pixels = list(some_pixels(atlas))
+        expected = [details.at(atlas, *pixel) for pixel in pixels]
+    found = javascript.run_module("embedded-answers.js", [contents, pixels])
     for told, known in zip(found, expected, strict=True):
         assert told["extent"] is None
         if known["bytes"] <= EXTENTS_BELOW and known["state"] not in ("parity", "unallocated"):
@@ -281,7 +310,7 @@ def test_the_page_tells_what_the_server_tells(
     assert ("parity" in states) == (data in ("raid5", "raid6"))
 
 
-def some_places(atlas: Atlas) -> Iterator[tuple[str, str, int, int, int]]:
+def some_pixels(atlas: Atlas) -> Iterator[tuple[str, str, int, int, int]]:
     """Yield pixels at the borders and inside of block groups, and others by chance."""
     chance = random.Random(3)
     for space, line in atlas.lines.items():

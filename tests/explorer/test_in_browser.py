@@ -45,6 +45,7 @@ from tests.support.browser import (
     served,
     visit,
 )
+from tests.support.javascript import function_for_page
 from tests.support.programs import SAMPLE
 
 LABEL = '<i>atlas</i> & "co"'
@@ -67,23 +68,8 @@ TILE_ORDER = 8
 
 SECTOR = 4096
 
-_READ_TILES = """() => {
-  const read = (image) => {
-    const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-    canvas.getContext("2d").drawImage(image, 0, 0);
-    const { x, y } = image.getBoundingClientRect();
-    return { x, y, png: canvas.toDataURL("image/png").split(",")[1] };
-  };
-  return Array.from(document.querySelectorAll(".leaflet-tile-pane img"), read);
-}"""
-
-_HIDE = """(hidden) => {
-  for (const element of document.querySelectorAll(".leaflet-pane:not(.leaflet-map-pane)")) {
-    const isMark = element.classList.contains("leaflet-found-pane");
-    element.style.visibility = hidden && !isMark ? "hidden" : "";
-  }
-}"""
+_READ_TILES = function_for_page("read-tiles.js")
+_HIDE_ALL_BUT_FOUND = function_for_page("hide-all-but-found.js")
 
 _MARGIN = 8
 """Around the whole map, in pixels."""
@@ -212,9 +198,9 @@ class Screen:
         """Return the marks on what was found, in the middle of the window, (rows, columns, 4)."""
         x, y = self.middle()
         clip: FloatRect = {"x": x - 10, "y": y - 10, "width": 20, "height": 20}
-        self.page.evaluate(_HIDE, True)
+        self.page.evaluate(_HIDE_ALL_BUT_FOUND, True)
         png = self.page.screenshot(clip=clip)
-        self.page.evaluate(_HIDE, False)
+        self.page.evaluate(_HIDE_ALL_BUT_FOUND, False)
         return pixels(png)
 
     def background(self) -> float:

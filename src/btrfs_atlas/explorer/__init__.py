@@ -15,7 +15,7 @@ From the bottom up:
     find        from a question to places on the map
     details     from a place on the map to what there is to know about it
     overview    what a page has to know first: the filesystem as a whole, and the legends
-    bundle      the page in one piece, made of what is in static/
+    page        the page in one piece, made of what is in static/
     server      the page and its data over HTTP, with lanes (threads) and live (events); guard
                 keeps everybody else out, listening and running are the socket and uvicorn
     export      the overview as a single file

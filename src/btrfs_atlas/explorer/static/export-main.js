@@ -1,6 +1,6 @@
 // The page as `btrfs-atlas export-html` writes it.
 
-import { start } from "./app.js";
-import { EmbeddedSource } from "./embedded.js";
+import { start } from "./app/start.js";
+import { EmbeddedSource } from "./data/embedded-source.js";
 
 start(EmbeddedSource);

@@ -1,6 +1,6 @@
 // The page as `btrfs-atlas serve` serves it.
 
-import { start } from "./app.js";
-import { LiveSource } from "./source.js";
+import { start } from "./app/start.js";
+import { ServerSource } from "./data/server-source.js";
 
-start(LiveSource);
+start(ServerSource);

@@ -1,7 +1,8 @@
 """A map in a file: the tiles of the first zooms, and what there is to know about block groups.
 
 What a pixel shows is found out by the page itself, as it is about nothing smaller than a block
-group: see static/lines.js. Equal tiles are stored once, and all of them as small as PNG can.
+group: see static/data/address-line.js. Equal tiles are stored once, and all of them as small as
+PNG can.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy as np
 from btrfs.errors import BtrfsError
 from btrfs.ondisk.profiles import profile_of
 from btrfs_atlas.explorer.search import details
-from btrfs_atlas.explorer.web import bundle, overview
+from btrfs_atlas.explorer.web import overview
+from btrfs_atlas.explorer.web.page import build_page, with_policy
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -100,12 +102,12 @@ def export(
     shown = {colour["name"] for colour in found["filesystem"]["colours"]}
     wanted = (*ALWAYS, *IF_SMALL) if colours is None else colours
     left_out = [colour for colour in wanted if colour not in shown]
-    page = bundle.page(_MAIN, found, {"img-src": "data:"})
-    return Exported(bundle.with_policy(page), left_out, _damage(found))
+    page = build_page(_MAIN, found, {"img-src": "data:"})
+    return Exported(with_policy(page), left_out, _damage(found))
 
 
 def contents(atlas: Atlas, curve: str, colours: Sequence[str] | None, progress: Progress) -> Record:
-    """Return what static/embedded.js has to know, as plain data; for the arguments see `export()`.
+    """Return what data/embedded-source.js has to know; for the arguments see `export()`.
 
     `filesystem` and `legends` are those of the server; `groups` are what it tells about them where
     one points at them. `pictures` are PNG files, base64; `places` says for each map (space, curve,

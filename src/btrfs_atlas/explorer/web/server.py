@@ -42,9 +42,10 @@ from btrfs.errors import BtrfsError
 from btrfs_atlas.explorer.atlas import TILE_SECONDS
 from btrfs_atlas.explorer.model.lines import PHYSICAL, TILE_ORDER
 from btrfs_atlas.explorer.render.colourings import NAMES
-from btrfs_atlas.explorer.web import bundle, overview
+from btrfs_atlas.explorer.web import overview
 from btrfs_atlas.explorer.web.guard import Guard, Hosts
 from btrfs_atlas.explorer.web.live import LOADED, Listener, Live
+from btrfs_atlas.explorer.web.page import Page, build_page
 from btrfs_atlas.explorer.web.worker_pool import BusyError, Lane, LeftError, left
 from heatmap import curves
 
@@ -255,12 +256,12 @@ class _Served:
 
     # What is done by other threads. Modules that the first picture does not need are imported here.
 
-    def _page(self) -> bundle.Page:
+    def _page(self) -> Page:
         contents = {
             "filesystem": overview.filesystem(self._atlas),
             "sketch": overview.sketch(self._atlas, _SKETCH_ZOOM),
         }
-        page = bundle.page(_MAIN, contents, _MAY_LOAD)
+        page = build_page(_MAIN, contents, _MAY_LOAD)
         # The browser has enough to do until it asks for tiles.
         line = self._atlas.lines[PHYSICAL]
         self._atlas.read_ahead(line.name, next(iter(NAMES)), min(_FIRST_ZOOM, line.max_zoom))
