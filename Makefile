@@ -1,6 +1,6 @@
 # make demo    draw pictures and a map of the filesystem that comes with the package, into demo/
 # make test    install what the tests need; lint, type check and test
-# make lint    ruff and mypy alone
+# make lint    ruff, mypy, and for JavaScript eslint and tsc, alone
 # make bench   build two large filesystems and measure on them (root, some minutes, 5 GB of disk)
 # make bench-explorer  measure the explorer alone, on the same filesystems (root, chromium)
 # make free-space  fill filesystems, and write the table of docs/free-space.md (root, some minutes,
@@ -27,6 +27,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict
+	scripts/lint-javascript
 
 bench: debian-packages $(VENV)/installed-dev
 	$(BIN)/python -m bench
@@ -60,5 +61,5 @@ $(VENV)/installed-dev: $(BIN)/python pyproject.toml
 	@touch $(VENV)/installed $@
 
 clean:
-	rm -rf $(VENV) build demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) node_modules build demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,7 +19,7 @@ from tests import support
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "src" / "btrfs_atlas" / "data" / "sample.btrfs-image"
-NOT_IN_A_CLONE = (".git", ".venv", "build", "demo", ".*_cache", "__pycache__")
+NOT_IN_A_CLONE = (".git", ".venv", "node_modules", "build", "demo", ".*_cache", "__pycache__")
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
