@@ -64,7 +64,15 @@ export default [
       "import/no-mutable-exports": "error",
       "import/no-self-import": "error",
       "import/no-unresolved": ["error", { ignore: ["^node:"] }],
-      "import/order": ["error", { alphabetize: { order: "asc" }, named: true }],
+      "import/order": [
+        "error",
+        {
+          alphabetize: { order: "asc" },
+          groups: ["builtin", "external", "internal", "parent", "sibling"],
+          named: true,
+          pathGroups: [{ pattern: "#explorer/**", group: "internal" }],
+        },
+      ],
     },
   },
   {

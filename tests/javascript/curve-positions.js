@@ -2,7 +2,7 @@
 // positions of the pixels on the curve, as strings of digits.
 
 import { text } from "node:stream/consumers";
-import { positionAt } from "../../src/btrfs_atlas/explorer/static/data/curves.js";
+import { positionAt } from "#explorer/data/curves.js";
 
 /** @type {[string, [number, number, number][]]} */
 const [curve, pixels] = JSON.parse(await text(process.stdin));

@@ -2,9 +2,9 @@
 // as [space, curve, z, row, column]. Prints what the page says about each pixel.
 
 import { text } from "node:stream/consumers";
-import { EmbeddedSource } from "../../src/btrfs_atlas/explorer/static/data/embedded-source.js";
+import { EmbeddedSource } from "#explorer/data/embedded-source.js";
 
-/** @import { ExportedContents } from "../../src/btrfs_atlas/explorer/static/data/types.js" */
+/** @import { ExportedContents } from "#explorer/data/types.js" */
 
 /** @type {[ExportedContents, [string, string, number, number, number][]]} */
 const [contents, pixels] = JSON.parse(await text(process.stdin));

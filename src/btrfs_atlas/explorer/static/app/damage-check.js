@@ -5,7 +5,8 @@ const INTERVAL_MS = 5000;
 /** Runs a check soon after it is asked for, but not all the time. */
 export class DamageCheck {
   #check;
-  #timer = 0;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #timer;
   #last = -INTERVAL_MS;
 
   /** @param {() => Promise<void>} check */

@@ -16,7 +16,8 @@ export class EventStream {
   #callback;
   /** @type {EventSource|null} */
   #stream = null;
-  #timer = 0;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #timer;
   #isBroken = false;
 
   /**

@@ -28,7 +28,8 @@ export class AtlasMap {
   #handlers;
   #layers;
   #annotations;
-  #clickTimer = 0;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #clickTimer;
   #isMoving = false;
 
   /**

@@ -31,7 +31,8 @@ export class Layers {
   #found = null;
   /** @type {PictureLayer|null} */
   #flashing = null;
-  #flashTimer = 0;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #flashTimer;
   /** @type {ImageOverlay|null} */
   #sketch = null;
   #isSketched = false;

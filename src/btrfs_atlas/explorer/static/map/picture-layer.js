@@ -22,7 +22,7 @@ import { loadImage } from "./load-image.js";
  * @property {DoneCallback|null} done
  * @property {AbortController} abort
  * @property {number} failures
- * @property {number} retryTimer
+ * @property {ReturnType<typeof setTimeout>} [retryTimer]
  */
 
 const AT_ONCE = 6;
@@ -66,7 +66,6 @@ export class PictureLayer extends GridLayer {
       done,
       abort: new AbortController(),
       failures: 0,
-      retryTimer: 0,
     };
     this.#entries.set(tile, entry);
     this.#request(entry);

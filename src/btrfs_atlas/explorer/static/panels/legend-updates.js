@@ -12,7 +12,8 @@ export class LegendUpdates {
   #source;
   #legend;
   #shown;
-  #timer = 0;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #timer;
   #abort = new AbortController();
   #zoom = -1;
 

@@ -18,7 +18,8 @@ export class Tooltip {
   #newest = "0";
   /** @type {Pixel|null} */
   #pixel = null;
-  #timer = 0;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #timer;
   #abort = new AbortController();
   #pointer = { x: 0, y: 0 };
 

@@ -4,7 +4,8 @@ const REPLACE_MS = 150;
 
 /** Writes the fragment, and follows it when the user goes back or edits it. */
 export class AddressBar {
-  #timer = 0;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #timer;
 
   /** @param {(fragment: string) => void} onFollow the user has changed the fragment */
   constructor(onFollow) {
