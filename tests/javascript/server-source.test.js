@@ -108,7 +108,7 @@ test("a server that stays busy is given up", async () => {
   assert.equal(asked.length, 9);
 });
 
-test("a refusal has the words of the server", async () => {
+test("a refusal has the message of the server", async () => {
   answers = [Response.json({ error: "there is no such file", hint: "look up" }, { status: 404 })];
   const error = await source.find("x", SETTINGS).catch((reason) => reason);
   assert.equal(errorText(error), "there is no such file. look up");

@@ -185,7 +185,7 @@ export class Layers {
 
   #shownSettings() {
     if (this.#settings === null) {
-      throw new Error("there is no layer before something is shown");
+      throw new Error("a layer was made before settings were shown");
     }
     return this.#settings;
   }

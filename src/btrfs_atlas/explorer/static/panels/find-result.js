@@ -75,7 +75,7 @@ function fragmentation({ kind, extents, bytes, average, pieces, truncated }) {
  * @param {(pixel: Pixel) => void} onShow
  */
 function showButton(view, extents, onShow) {
-  const label = extents > 0 ? "Show the first extent" : "Show the place";
+  const label = extents > 0 ? "Show the first extent" : "Show it on the map";
   return el("button.plain", { type: "button", click: () => onShow(view) }, label);
 }
 

@@ -11,7 +11,7 @@ const DELAY_MS = 400;
 export class LegendUpdates {
   #source;
   #legend;
-  #shown;
+  #mapState;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #timer;
   #abort = new AbortController();
@@ -20,12 +20,12 @@ export class LegendUpdates {
   /**
    * @param {Source} source
    * @param {Legend} legend
-   * @param {() => {settings: MapSettings, zoom: number}} shown what the map shows
+   * @param {() => {settings: MapSettings, zoom: number}} mapState what the map shows
    */
-  constructor(source, legend, shown) {
+  constructor(source, legend, mapState) {
     this.#source = source;
     this.#legend = legend;
-    this.#shown = shown;
+    this.#mapState = mapState;
   }
 
   /** Fetch the legend now. */
@@ -34,7 +34,7 @@ export class LegendUpdates {
     this.#abort.abort();
     this.#abort = new AbortController();
     const { signal } = this.#abort;
-    const { settings, zoom } = this.#shown();
+    const { settings, zoom } = this.#mapState();
     this.#zoom = zoom;
     try {
       const legend = await this.#source.legend(settings, zoom, signal);

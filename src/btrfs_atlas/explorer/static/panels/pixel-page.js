@@ -35,7 +35,7 @@ function addressFacts({ address, bytes, device, vaddr }) {
     device && fact("Physical address", device.paddr),
     vaddr && fact("Virtual address", vaddr),
     fact("Address on the map", address),
-    fact("Looked at", size(bytes)),
+    fact("Size of the pixel", size(bytes)),
   );
 }
 
