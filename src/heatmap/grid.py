@@ -13,9 +13,9 @@ from heatmap import curves, hatching
 from heatmap.errors import HeatmapError
 from heatmap.intervals import Intervals
 from heatmap.layers import Layer
+from heatmap.narration import Narrator
 from heatmap.palette import LegendEntry, legend_entries
 from heatmap.raster import DEFAULT_MIN_BRIGHTNESS, Canvas, Packed, Raster, Span, rgb
-from heatmap.words import Narrator
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from btrfs import utils
 from btrfs.errors import ItemNotFoundError
 from btrfs.ondisk import constants, profiles
-from heatmap import extents as extents_of, owners, unreadable
+from heatmap import unreadable
+from heatmap.extents import reading as extents_of, types
 from heatmap.intervals import Intervals, heading
 from heatmap.palette import UNREADABLE, UNREADABLE_COLOUR, Palette, palette
 
@@ -142,7 +143,7 @@ def extents(
         scope=f"block_group {vaddrs}",
         total_bytes=sum(group.length for group in shown),
         granularity=fs.sectorsize if granularity is None else granularity,
-        palette=owners.EXTENTS,
+        palette=types.EXTENTS,
         rest="free",
         batches=batches,
     )
@@ -361,7 +362,7 @@ def _extents(
                 strict=True,
             )
         ]
-    return Intervals(start, length, owners.extent_values(fs, batch), words=words)
+    return Intervals(start, length, types.extent_values(fs, batch), words=words)
 
 
 def _unknown_extents(lost: Sequence[unreadable.Range], shift: int) -> Intervals:
@@ -376,7 +377,7 @@ def _unknown_extents(lost: Sequence[unreadable.Range], shift: int) -> Intervals:
     return Intervals(
         first + shift,
         behind - first,
-        np.full(len(lost), owners.EXTENTS.names.index(UNREADABLE), np.uint8),
+        np.full(len(lost), types.EXTENTS.names.index(UNREADABLE), np.uint8),
         words=[f"vaddr {start} length {end - start} {unreadable.WORDS}" for start, end in lost],
     )
 

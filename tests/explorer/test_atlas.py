@@ -25,7 +25,8 @@ from btrfs.ondisk import constants
 from btrfs_atlas.explorer.atlas import Atlas, Legend
 from btrfs_atlas.explorer.model import extent_cache
 from btrfs_atlas.explorer.render import colourings, coverage, tiles
-from heatmap import curves, layers, references
+from heatmap import curves, layers
+from heatmap.extents import references
 from tests import support
 from tests.lab.populate import fragment_free_space
 from tests.library.reading import damaged

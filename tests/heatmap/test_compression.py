@@ -23,8 +23,8 @@ from btrfs.ondisk import constants
 from btrfs.ondisk.columns import ItemBatch
 from btrfs.ondisk.items.base import SearchHeader
 from btrfs.ownership import backrefs
-from heatmap import compression
-from heatmap.compression import COMPRESSIONS, compressions
+from heatmap.extents import compression
+from heatmap.extents.compression import COMPRESSIONS, compressions
 from tests import support
 from tests.heatmap.test_layers import FakeFileSystem, Item, batch_of, extent_item
 from tests.lab.populate import compress

@@ -16,7 +16,8 @@ from btrfs.ondisk import constants
 from btrfs.ondisk.columns import ItemBatch
 from btrfs.ondisk.key import Key
 from btrfs.source.damage import LostKeys
-from heatmap import layers, owners
+from heatmap import layers
+from heatmap.extents import types
 from heatmap.intervals import Intervals
 
 DATA = constants.EXTENT_FLAG_DATA
@@ -85,7 +86,7 @@ def shown(items: list[Item], *groups: Any, verbose: int = 0) -> list[Intervals]:
 def names(items: list[Item]) -> list[str]:
     """Return what each extent is shown as."""
     return [
-        owners.EXTENTS.names[value]
+        types.EXTENTS.names[value]
         for batch in shown(items, block_group(0))
         for value in batch.value
     ]
@@ -175,7 +176,7 @@ def test_whatever_is_on_disk_stays_inside_its_block_groups(items: list[Item]) ->
         assert (batch.start >= 0).all()
         assert (batch.length >= 0).all()
         assert (batch.start + batch.length <= 3 * GROUP).all()
-        assert (batch.value < len(owners.EXTENTS)).all()
+        assert (batch.value < len(types.EXTENTS)).all()
 
 
 def test_block_groups_in_the_order_given() -> None:

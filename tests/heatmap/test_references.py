@@ -18,8 +18,8 @@ from btrfs.ondisk import constants
 from btrfs.ondisk.columns import ItemBatch
 from btrfs.ondisk.items.extent import ExtentItem, MetaDataItem
 from btrfs.ondisk.key import Key
-from heatmap import references
-from heatmap.references import SEVERAL, UNKNOWN
+from heatmap.extents import references
+from heatmap.extents.references import SEVERAL, UNKNOWN
 from tests import support
 from tests.heatmap.test_layers import FakeFileSystem, Item, batch_of, extent_item, inline_ref
 

@@ -43,7 +43,8 @@ from btrfs_atlas.explorer.render.colourings import (
 from btrfs_atlas.explorer.render.coverage import Ground, Shown
 from btrfs_atlas.explorer.render.pyramid import Coverage
 from btrfs_atlas.explorer.render.tiles import Place, Square, Tile
-from heatmap import layers, owners, references
+from heatmap import layers
+from heatmap.extents import references, types
 from heatmap.intervals import Intervals
 from heatmap.palette import BLACK, LegendEntry, Palette, followed, legend_entries
 
@@ -463,7 +464,7 @@ def _tree_name(fs: FileSystem, tree: int) -> str:
         return "several subvolumes"
     if tree == references.UNKNOWN:
         return "not known"
-    name = owners.tree_name(tree)
+    name = types.tree_name(tree)
     if name is not None:
         return name
     try:

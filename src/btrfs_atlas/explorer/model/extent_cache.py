@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btrfs.errors import BtrfsError
-from heatmap import compression, extents as extents_of, owners, references
+from heatmap.extents import compression, reading as extents_of, references, types
 from heatmap.palette import UNREADABLE
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ Key = tuple[Hashable, ...]
 BYTES_PER_EXTENT = 34
 """Memory that the columns of `Extents` take."""
 
-UNREADABLE_TYPE = owners.EXTENTS.names.index(UNREADABLE)
+UNREADABLE_TYPE = types.EXTENTS.names.index(UNREADABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class Extents:
         generation: in which it was made, int64.
         refs: how many references there are to it, uint32; 2^32-1 stands for more.
         owner: which tree it belongs to, an index into `Trees.numbers`, int32.
-        type: index into `heatmap.owners.EXTENTS`, uint8.
-        compression: index into `heatmap.compression.COMPRESSIONS`, uint8; None if not asked for.
+        type: index into `heatmap.extents.types.EXTENTS`, uint8.
+        compression: index into `heatmap.extents.compression.COMPRESSIONS`, uint8; None if not asked for.
     """
 
     vaddr: NDArray[np.int64]
@@ -367,7 +367,7 @@ def _extents(
         generation=references.generations(items),
         refs=np.minimum(references.reference_counts(items), _MAX_REFS).astype(np.uint32),
         owner=trees.indexes(references.owning_trees(fs, items)),
-        type=owners.extent_values(fs, items),
+        type=types.extent_values(fs, items),
         compression=compression.compressions(fs, items) if compressed else None,
     )
 

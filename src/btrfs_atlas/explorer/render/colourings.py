@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from btrfs import utils
 from btrfs.ondisk import constants
 from btrfs_atlas.explorer.model.extent_cache import UNREADABLE_TYPE, Extents, Trees
-from heatmap import layers, owners, references, scales
-from heatmap.compression import COMPRESSIONS
+from heatmap import layers, scales
+from heatmap.extents import references, types
+from heatmap.extents.compression import COMPRESSIONS
 from heatmap.palette import UNREADABLE, UNREADABLE_COLOUR, Palette, palette
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def _with_special(names: list[str], colours: NDArray[np.uint8]) -> Palette:
 
 
 def _types() -> Palette:
-    return _with_special(list(owners.EXTENTS.names), owners.EXTENTS.colours)
+    return _with_special(list(types.EXTENTS.names), types.EXTENTS.colours)
 
 
 def _sharing() -> Palette:
@@ -246,7 +247,7 @@ def _unhatched(names: list[str], colours: NDArray[np.uint8]) -> Palette:
 
 def _tree_colours() -> dict[int, NDArray[np.uint8]]:
     """Return the colours of trees that are no subvolumes, those that types have, too."""
-    named = dict(zip(owners.EXTENTS.names, owners.EXTENTS.colours, strict=True))
+    named = dict(zip(types.EXTENTS.names, types.EXTENTS.colours, strict=True))
     grey, white = np.array([0x80, 0x80, 0x80], np.uint8), np.array([0xFF] * 3, np.uint8)
     return {
         references.SEVERAL: white,

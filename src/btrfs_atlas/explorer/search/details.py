@@ -25,7 +25,7 @@ from btrfs_atlas.explorer.model.extent_cache import UNREADABLE_TYPE
 from btrfs_atlas.explorer.model.lines import PHYSICAL, Location
 from btrfs_atlas.explorer.model.printable import printable
 from btrfs_atlas.explorer.render.colourings import EXTENTS_BELOW
-from heatmap import owners as extent_owners
+from heatmap.extents import types as extent_owners
 
 if TYPE_CHECKING:
     from btrfs.ownership.backrefs import FileRef
