@@ -75,15 +75,7 @@ def load(atlas: Atlas) -> Iterator[tuple[int, int]]:
         extents = atlas.extents(vaddr)
         if extents is None:
             raise RuntimeError(f"the extents of block group {vaddr} do not fit into memory")
-        columns = (
-            extents.vaddr,
-            extents.length,
-            extents.generation,
-            extents.refs,
-            extents.owner,
-            extents.type,
-        )
-        yield extents.vaddr.size, sum(column.nbytes for column in columns)
+        yield len(extents), extents.nbytes
 
 
 def tiles_at_random(atlas: Atlas, count: int) -> Iterator[Tile]:

@@ -21,17 +21,17 @@ from PIL import Image
 from playwright.sync_api import Browser, expect
 
 from btrfs.ondisk import constants
+from btrfs.ondisk.text import printable
 from btrfs_atlas import cli
-from btrfs_atlas.commands import export_html
 from btrfs_atlas.explorer.atlas import Atlas
 from btrfs_atlas.explorer.model.lines import TILE_ORDER
-from btrfs_atlas.explorer.model.printable import printable
-from btrfs_atlas.explorer.render import colourings
-from btrfs_atlas.explorer.render.colourings import EXTENTS_BELOW
 from btrfs_atlas.explorer.search import details
 from btrfs_atlas.explorer.web import export
 from btrfs_atlas.explorer.web.page import STATIC, join_modules
 from heatmap import curves
+from heatmap.colouring import Export
+from heatmap.colourings import colourings
+from heatmap.colourings.type import EXTENTS_BELOW
 from heatmap.palette import UNREADABLE
 from tests import support
 from tests.lab.loopfs import make_sparse
@@ -196,10 +196,15 @@ def test_a_module_that_is_not_understood(modules: Path) -> None:
 # What is in it.
 
 
+def exported(export: Export) -> list[str]:
+    """Return the names of the colourings that are exported under a condition."""
+    return [one.name for one in colourings() if one.export == export]
+
+
 def test_pictures_are_those_of_the_map(file: Path, atlas: Atlas) -> None:
     contents = contents_of(file.read_text(encoding="utf-8"))
     colours = [colour["name"] for colour in contents["filesystem"]["colours"]]
-    assert sorted(colours) == sorted([*export.ALWAYS, *export.IF_SMALL])
+    assert sorted(colours) == sorted([*exported(Export.ALWAYS), *exported(Export.IF_SMALL)])
     for space, line in atlas.lines.items():
         assert contents["filesystem"]["spaces"][space]["max_zoom"] == min(3, line.max_zoom)
         for zoom in range(min(3, line.max_zoom) + 1):
@@ -241,8 +246,19 @@ def test_a_curve_and_colours(disk: Path, capfdbinary: pytest.CaptureFixture[byte
     assert {name.split("/")[1] for name in contents["legends"]} == set(names)
 
 
-def test_all_colourings_can_be_asked_for() -> None:
-    assert set(export_html.COLOURS) == set(colourings.NAMES)
+def test_all_colourings_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["export-html", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    names = ", ".join(sorted(one.name for one in colourings()))
+    assert f"one of {names};" in told
+
+
+def test_an_unknown_colouring_is_refused(disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export_here(disk, "--colour", "smell", "-o", "map.html") == 1
+    told = capsys.readouterr().err
+    assert told.startswith("Error: unknown colour 'smell'. Hint: there are type, fill")
+    assert told.count("\n") == 1
 
 
 def test_what_is_too_large_is_left_out(
@@ -259,8 +275,11 @@ def test_what_is_too_large_is_left_out(
     assert "age, owner, sharing" in told.err
     contents = contents_of((tmp_path / "map.html").read_text(encoding="utf-8"))
     colours = [colour["name"] for colour in contents["filesystem"]["colours"]]
-    assert sorted(colours) == sorted(export.ALWAYS)
-    assert {name.split("/")[2] for name in contents["places"]} == {*export.ALWAYS, "borders"}
+    assert sorted(colours) == sorted(exported(Export.ALWAYS))
+    assert {name.split("/")[2] for name in contents["places"]} == {
+        *exported(Export.ALWAYS),
+        "borders",
+    }
     used = [number for map_ in contents["places"].values() for zoom in map_ for number in zoom]
     assert set(used) - {None} == set(range(len(contents["pictures"])))
 
@@ -379,7 +398,7 @@ def test_no_page_for_a_terminal(disk: Path) -> None:
         (["-o", "/dev/full"], "No space left on device"),
         ([], "required: -o"),
         (["-o", "x.html", "--curve", "spiral"], "invalid choice: 'spiral'"),
-        (["-o", "x.html", "--colour", "heat"], "invalid choice: 'heat'"),
+        (["-o", "x.html", "--colour", "heat"], "unknown colour 'heat'"),
     ],
 )
 def test_bad_words(

@@ -21,8 +21,8 @@ import pytest
 from httpx import ASGITransport, AsyncClient
 from PIL import Image
 
+from btrfs.ondisk.text import printable
 from btrfs_atlas.explorer.atlas import Atlas, Changes
-from btrfs_atlas.explorer.model.printable import printable
 from btrfs_atlas.explorer.render.tiles import Tile
 from btrfs_atlas.explorer.web import guard, server
 from btrfs_atlas.explorer.web.live import MAX_LISTENERS, Listener, Live

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 from os import PathLike
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from heatmap.errors import HeatmapError
 from heatmap.intervals import Intervals
 from heatmap.layers import Layer
 from heatmap.narration import Narrator
-from heatmap.palette import LegendEntry, legend_entries
+from heatmap.palette import BLACK, LegendEntry, legend_entries
 from heatmap.raster import DEFAULT_MIN_BRIGHTNESS, Canvas, Packed, Raster, Span, rgb
 
 if TYPE_CHECKING:
@@ -109,13 +110,15 @@ class Grid:
 
     def entries(self) -> list[LegendEntry]:
         """Return what the colours of the picture mean, and how many bytes have each of them."""
-        return legend_entries(
-            self.layer.palette,
-            self._raster.lengths,
-            self._raster.used,
-            self.total_bytes,
-            self.layer.rest,
-        )
+        layer = self.layer
+        lengths, used = self._raster.lengths, self._raster.used
+        if layer.allocated is None:
+            return legend_entries(layer.palette, lengths, used, self.total_bytes, layer.rest)
+        *entries, free = legend_entries(layer.palette, lengths, used, layer.allocated, "free")
+        if layer.largest_first:
+            entries.sort(key=attrgetter("length"), reverse=True)
+        rest = LegendEntry(layer.rest, BLACK, self.total_bytes - layer.allocated, 0)
+        return [*entries, free, *([rest] if rest.length else [])]
 
     def write_png(self, name: str | PathLike[str]) -> None:
         """Write the picture as PNG, whatever the name; an existing file is replaced as a whole.

@@ -19,19 +19,19 @@ class Intervals:
     """A batch of intervals, ascending; where two overlap, the first one counts.
 
     Attributes:
-        start: first byte of each interval on the address line, int64.
-        length: bytes, int64.
-        value: what is shown, as an index into the colours of the layer's palette, any integer type.
-        used: the part of each interval that is in use, 0 to 1, float64. None: all of it.
-        words: for those who want to read along: the text that introduces each interval. A batch
-            without intervals can have one text, a heading.
+        start: First byte of each interval on the address line, int64.
+        length: Bytes, int64.
+        value: Index into the colours of the layer's palette, any integer type.
+        used: The part of each interval that is in use, 0 to 1, float64. None: all of it.
+        descriptions: Printed when the picture is told as it is drawn: one for each interval. A
+            batch without intervals can have one, a heading.
     """
 
     start: NDArray[np.int64]
     length: NDArray[np.int64]
     value: NDArray[np.integer]
     used: NDArray[np.float64] | None = None
-    words: Sequence[str] = ()
+    descriptions: Sequence[str] = ()
 
     def __len__(self) -> int:
         return self.start.size
@@ -43,6 +43,6 @@ class Intervals:
 
 
 def heading(text: str) -> Intervals:
-    """Return a batch that has only something to say."""
+    """Return a batch without intervals, only with a text to be printed."""
     nothing = np.zeros(0, dtype=np.int64)
-    return Intervals(nothing, nothing, nothing, words=[text])
+    return Intervals(nothing, nothing, nothing, descriptions=[text])

@@ -36,16 +36,18 @@ class Legend(NamedTuple):
     """What a legend says.
 
     Attributes:
-        title: what is shown.
-        notes: facts about the filesystem and the picture, as many to a line as fit.
-        entries: the colours, and how much there is of each.
-        min_brightness: how bright the emptiest parts are; None where brightness is no scale.
+        title: What is shown.
+        notes: Facts about the filesystem and the picture, as many to a line as fit.
+        entries: The colours, and how much there is of each.
+        min_brightness: How bright the emptiest parts are; None where brightness is no scale.
+        remark: A sentence about what the colours mean; empty if there is none.
     """
 
     title: str
     notes: Sequence[str]
     entries: Sequence[LegendEntry]
     min_brightness: float | None = None
+    remark: str = ""
 
 
 def legend_of(fs: FileSystem, grid: Grid) -> Legend:
@@ -63,6 +65,7 @@ def legend_of(fs: FileSystem, grid: Grid) -> Legend:
         ],
         entries=entries,
         min_brightness=grid.min_brightness if _partly_used(entries) else None,
+        remark=grid.layer.note,
     )
 
 
@@ -178,10 +181,17 @@ def _draw_strip(pen: _Pen, legend: Legend) -> int:
         pen.swatch(x, swatch, entry, legend.min_brightness)
         pen.write(x + swatch + pen.em * 2 // 3, entry_text(entry))
     pen.y += pen.line_height
-    if legend.min_brightness is not None:
-        pen.write(pen.em, "dark: allocated, but hardly used; bright: full", _FAINT)
+    for line in legend_remarks(legend):
+        pen.write(pen.em, line, _FAINT)
         pen.y += pen.line_height
     return pen.y + pen.em // 2
+
+
+def legend_remarks(legend: Legend) -> list[str]:
+    """Return the sentences below a legend."""
+    brightness = "dark: allocated, but hardly used; bright: full"
+    remarks = [legend.remark] if legend.remark else []
+    return [*remarks, brightness] if legend.min_brightness is not None else remarks
 
 
 def _lines(pen: _Pen, notes: Sequence[str]) -> Iterator[str]:

@@ -42,7 +42,7 @@ class Narrator:
         if self._verbose < INTERVALS:
             return
         if not len(intervals):
-            print(*intervals.words, sep="\n")
+            print(*intervals.descriptions, sep="\n")
             return
         touch = touched(self._span, intervals.start, intervals.length)
         pixels = zip(
@@ -53,7 +53,7 @@ class Narrator:
             strict=True,
         )
         for i, (text, (first, last, in_first, in_last)) in enumerate(
-            zip(intervals.words, pixels, strict=True)
+            zip(intervals.descriptions, pixels, strict=True)
         ):
             print(text)
             if self._verbose < PIXELS:

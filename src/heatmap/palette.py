@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -81,6 +82,12 @@ def palette(colours: dict[str, int], hatched: str | None = None) -> Palette:
     return Palette(names, np.array(triples, dtype=np.uint8), value)
 
 
+def with_unreadable(names: Sequence[str], colours: NDArray[np.uint8]) -> Palette:
+    """Return a palette of these names and colours, and behind them what could not be read."""
+    last = palette({UNREADABLE: UNREADABLE_COLOUR})
+    return Palette((*names, *last.names), np.concatenate([colours, last.colours]), len(names))
+
+
 def followed(first: Palette, second: Palette) -> Palette:
     """Return a palette with the values of one, and behind them those of another.
 
@@ -100,11 +107,11 @@ def legend_entries(
     """Return the entries of a legend: the colours that occur, and black.
 
     Args:
-        shown: the palette of the picture.
-        lengths: bytes of each value of the palette.
-        used: bytes in use of each value of the palette.
-        total_bytes: bytes of the whole address line.
-        rest: what black stands for.
+        shown: The palette of the picture.
+        lengths: Bytes of each value of the palette.
+        used: Bytes in use of each value of the palette.
+        total_bytes: Bytes of the whole address line.
+        rest: What black stands for.
     """
     entries = [
         LegendEntry(name, _triple(colour), round(length), round(in_use), value == shown.hatched)

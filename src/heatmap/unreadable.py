@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Range = tuple[int, int]
 """First byte, and the first one behind."""
 
-WORDS = "could not be read"
+DESCRIPTION = "could not be read"
 
 
 def on_device(fs: FileSystem, device: DevItem, known: Sequence[int]) -> list[Range]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from heatmap import curves, layers
+from heatmap.colouring import ActiveColouring
+from heatmap.colourings import colour_context, colouring
 from heatmap.errors import HeatmapError
 from heatmap.grid import Grid, check_brightness, choose_geometry
 from heatmap.layers import Layer
@@ -30,6 +32,7 @@ def walk_dev_extents(  # noqa: PLR0913 (a name and a signature that scripts rely
     curve: str | None = None,
     *,
     progress: Progress | None = None,
+    colour: str | None = None,
 ) -> Grid:
     """Draw what is allocated on devices, and how much of it is in use.
 
@@ -46,12 +49,16 @@ def walk_dev_extents(  # noqa: PLR0913 (a name and a signature that scripts rely
             default 0.1.
         curve: 'hilbert' (the default), 'snake' or 'linear'.
         progress: called while drawing.
+        colour: Name of a colouring, see `heatmap.colourings`. Left out, block groups are coloured
+            by type. Where extents are coloured, a pixel stands for one sector if no order is given.
 
     Raises:
         HeatmapError: There is no such picture. It is a ValueError.
     """
     shown = _all_devices(fs) if devices is None else list(devices)
-    layer = layers.devices(fs, shown, default_granularity)
+    total_bytes = sum(device.total_bytes for device in shown)
+    active = _active(fs, colour, total_bytes, default_granularity, (order, size))
+    layer = layers.devices(fs, shown, default_granularity, active)
     return draw(
         layer,
         (order, size),
@@ -73,6 +80,7 @@ def walk_chunks(  # noqa: PLR0913 (a name and a signature that scripts rely on)
     curve: str | None = None,
     *,
     progress: Progress | None = None,
+    colour: str | None = None,
 ) -> Grid:
     """Draw the chunks in the order of their virtual addresses, each with all its copies.
 
@@ -86,12 +94,15 @@ def walk_chunks(  # noqa: PLR0913 (a name and a signature that scripts rely on)
         min_brightness: how bright pixels are that are allocated, but not in use.
         curve: 'hilbert' (the default), 'snake' or 'linear'.
         progress: called while drawing.
+        colour: Name of a colouring.
 
     Raises:
         HeatmapError: There is no such picture. It is a ValueError.
     """
     sizes = _all_devices(fs) if devices is None else list(devices)
-    layer = layers.chunks(fs, sizes, default_granularity)
+    total_bytes = sum(device.total_bytes for device in sizes)
+    active = _active(fs, colour, total_bytes, default_granularity, (order, size))
+    layer = layers.chunks(fs, sizes, default_granularity, active)
     return draw(
         layer,
         (order, size),
@@ -112,6 +123,7 @@ def walk_extents(  # noqa: PLR0913 (a name and a signature that scripts rely on)
     curve: str | None = None,
     *,
     progress: Progress | None = None,
+    colour: str | None = None,
 ) -> Grid:
     """Draw the extents in block groups.
 
@@ -124,11 +136,16 @@ def walk_extents(  # noqa: PLR0913 (a name and a signature that scripts rely on)
         verbose: how much to print.
         curve: 'hilbert' (the default), 'snake' or 'linear'.
         progress: called while drawing.
+        colour: Name of a colouring. Left out, extents are coloured by type.
 
     Raises:
         HeatmapError: There is no such picture. It is a ValueError.
     """
-    layer = layers.extents(fs, list(block_groups), default_granularity)
+    shown = list(block_groups)
+    total_bytes = sum(group.length for group in shown)
+    granularity = fs.sectorsize if default_granularity is None else default_granularity
+    active = _active(fs, colour, total_bytes, granularity, (order, size))
+    layer = layers.extents(fs, shown, granularity, active)
     return draw(layer, (order, size), verbose=verbose, curve=curve, progress=progress)
 
 
@@ -154,6 +171,27 @@ def draw(
         if progress is not None and len(intervals):
             progress(intervals.stop, layer.total_bytes)
     return grid
+
+
+def _active(
+    fs: FileSystem,
+    colour: str | None,
+    total_bytes: int,
+    granularity: int,
+    geometry: tuple[int | None, int | None],
+) -> ActiveColouring | None:
+    """Return the colouring of a picture; None if no colour is asked for.
+
+    Raises:
+        HeatmapError: There is no such colouring, or no such picture.
+    """
+    if colour is None:
+        return None
+    chosen = colouring(colour)
+    if chosen.groups is None:
+        granularity = min(granularity, fs.sectorsize)
+    order, _ = choose_geometry(total_bytes, granularity, *geometry)
+    return chosen.active(total_bytes / 4**order, colour_context(fs))
 
 
 def _all_devices(fs: FileSystem) -> list[DevItem]:

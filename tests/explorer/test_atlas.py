@@ -22,11 +22,16 @@ from PIL import Image
 import heatmap
 from btrfs.ctree import FileSystem
 from btrfs.ondisk import constants
-from btrfs_atlas.explorer.atlas import Atlas, Legend
-from btrfs_atlas.explorer.model import extent_cache
-from btrfs_atlas.explorer.render import colourings, coverage, tiles
-from heatmap import curves, layers
+from btrfs_atlas.explorer import tile_source
+from btrfs_atlas.explorer.atlas import Atlas
+from btrfs_atlas.explorer.legends import Legend
+from btrfs_atlas.explorer.model import worker
+from btrfs_atlas.explorer.render import coverage, tiles
+from heatmap import curves
+from heatmap.colourings import colourings
 from heatmap.extents import references
+from heatmap.extents.table import GENERATION, OWNER, REFERENCES, Extents, read_extents
+from heatmap.layers.block_groups import BLOCK_GROUPS
 from tests import support
 from tests.lab.populate import fragment_free_space
 from tests.library.reading import damaged
@@ -108,7 +113,7 @@ def test_first_zoom_is_the_picture_of_btrfs_heatmap(sample: Atlas, curve: str) -
 def test_until_extents_are_read_their_block_groups_are_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(extent_cache.Store, "_next", lambda _: None)  # its thread reads nothing
+    monkeypatch.setattr(worker.Worker, "_next", lambda _: None)  # its thread reads nothing
     with sample_atlas() as atlas:
         picture = heatmap.walk_dev_extents(atlas.fs, order=9, verbose=-1).pixels
         for row, column in np.ndindex(2, 2):
@@ -127,11 +132,11 @@ def test_sketch_is_the_picture_of_btrfs_heatmap(sample: Atlas, zoom: int) -> Non
 def test_what_cannot_be_read_is_hatched_before_extents_are_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(extent_cache.Store, "_next", lambda _: None)
+    monkeypatch.setattr(worker.Worker, "_next", lambda _: None)
     with sample_atlas() as atlas:
-        shown = list(atlas._world.shown["physical"])
-        shown[3] = (*shown[3][:2], None, shown[3][3])
-        world = atlas._world._replace(shown={"physical": shown})
+        entries = list(atlas._world.entries["physical"])
+        entries[3] = entries[3]._replace(group=None)
+        world = atlas._world._replace(entries={"physical": entries})
         monkeypatch.setattr(atlas, "_world", world)
         sketch = opened(atlas.sketch("physical", "hilbert", 1))
         for row, column in np.ndindex(2, 2):
@@ -147,13 +152,13 @@ def test_a_tile_waits_for_what_is_soon_there(
     monkeypatch: pytest.MonkeyPatch, is_ahead: bool
 ) -> None:
     """Also while, before anybody asked for it, much else is to be read."""
-    read = extent_cache.read_extents
+    read = read_extents
 
-    def slowly(*args: Any, **options: Any) -> extent_cache.Extents:
+    def slowly(*args: Any, **options: Any) -> Extents:
         time.sleep(0.05)
         return read(*args, **options)
 
-    monkeypatch.setattr(extent_cache, "read_extents", slowly)
+    monkeypatch.setattr(tile_source, "read_extents", slowly)
     with sample_atlas() as atlas:
         if is_ahead:
             atlas.read_ahead("physical", "age", 0)
@@ -164,7 +169,7 @@ def test_a_tile_waits_for_what_is_soon_there(
 
 
 def test_nobody_waits_while_much_is_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extent_cache.Store, "_next", lambda _: None)
+    monkeypatch.setattr(worker.Worker, "_next", lambda _: None)
     with sample_atlas() as atlas:
         begin = time.monotonic()
         tile = atlas.tile(("physical", "hilbert", 1, 0, 0), "type", begin + 30)
@@ -185,7 +190,7 @@ def test_tiles_are_the_picture_of_all_extents(
 
 
 @pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize("colour", colourings.NAMES)
+@pytest.mark.parametrize("colour", [one.name for one in colourings()])
 def test_each_colouring_shows_all_that_is_in_use(live: Atlas, space: str, colour: str) -> None:
     shown = finished_tile(live, space, "hilbert", colour, 0, 0, 0).any(axis=2)
     type_ = finished_tile(live, space, "hilbert", "type", 0, 0, 0).any(axis=2)
@@ -255,7 +260,7 @@ def test_owners_and_their_names(live: Atlas) -> None:
     for vaddr in live.groups:
         extents = live.extents(vaddr)
         assert extents is not None
-        for owner, length in zip(extents.owner.tolist(), extents.length.tolist(), strict=True):
+        for owner, length in zip(extents[OWNER].tolist(), extents.length.tolist(), strict=True):
             tree = live.trees.numbers[owner]
             by_tree[tree] = by_tree.get(tree, 0) + length
     assert by_tree[references.SEVERAL] == entries["several subvolumes"]
@@ -271,8 +276,8 @@ def test_extents_are_those_of_the_filesystem(sample: Atlas) -> None:
         assert extents.length.tolist() == [
             getattr(extent, "length", sample.fs.nodesize) for extent in objects
         ]
-        assert extents.refs.tolist() == [extent.refs for extent in objects]
-        assert extents.generation.tolist() == [extent.generation for extent in objects]
+        assert extents[REFERENCES].tolist() == [extent.refs for extent in objects]
+        assert extents[GENERATION].tolist() == [extent.generation for extent in objects]
         if len(extents):
             middle = int(extents.vaddr[0] + extents.length[0] - 1)
             assert extents.at(middle) == 0
@@ -296,8 +301,8 @@ def test_a_tile_for_which_memory_is_too_small_is_complete(
 ) -> None:
     """Otherwise a page would ask for it again and again."""
     finished_tile(scattered, "virtual", "hilbert", "age", 0, 0, 0)
-    monkeypatch.setattr(scattered._store.memory, "limit", 1000)
-    scattered._store.memory.drop_if(lambda _: True)
+    monkeypatch.setattr(scattered._source.cache, "limit", 1000)
+    scattered._source.cache.drop_if(lambda _: True)
     tile = scattered.tile(("virtual", "hilbert", 0, 0, 0), "age")
     assert tile.complete
     assert opened(tile.png).any()
@@ -385,7 +390,7 @@ def test_ages_reach_up_to_now(tmp_path: Path) -> None:
                 generation
                 for found in extents
                 if found is not None
-                for generation in found.generation.tolist()
+                for generation in found[GENERATION].tolist()
             }
             legend = finished_legend(atlas, "virtual", "age")
     shown = [entry for entry in legend.entries if entry.name != "free"]
@@ -410,7 +415,7 @@ def test_overwriting_in_place_is_seen(tmp_path: Path) -> None:
 def test_found_ranges_are_marked_however_short(sample: Atlas) -> None:
     line = sample.lines["physical"]
     group = next(iter(sample.groups))
-    starts, lengths = line.places(np.array([group]), np.array([4096]))
+    starts, lengths = line.ranges_of(np.array([group]), np.array([4096]))
     marks = opened(sample.found(("physical", "hilbert", 0, 0, 0), starts, lengths))
     for start in starts.tolist():
         row, column = line.at("hilbert", 0, start)
@@ -454,7 +459,7 @@ def test_what_is_lost_is_hatched(original: Path, tmp_path: Path, tree: str) -> N
     with Atlas([str(image)]) as atlas:
         for space, colour in itertools.product(SPACES, ("type", "owner")):
             picture = whole(atlas, space, "hilbert", colour, 0)
-            lost = (picture == layers.BLOCK_GROUPS.line_colour).all(axis=2)
+            lost = (picture == BLOCK_GROUPS.line_colour).all(axis=2)
             # Where the device tree is lost, the chunks tell the same.
             assert lost.any() == (tree in ("EXTENT", "BLOCK_GROUP")), (space, colour)
 

@@ -15,14 +15,14 @@ import pytest
 import btrfs
 from btrfs.errors import CorruptError
 from btrfs.ondisk import constants
+from btrfs.ondisk.text import printable
 from btrfs.ownership import backrefs
 from btrfs.ownership.paths import lookup
 from btrfs_atlas.explorer.atlas import Atlas
-from btrfs_atlas.explorer.model.printable import printable
-from btrfs_atlas.explorer.render.colourings import EXTENTS_BELOW
 from btrfs_atlas.explorer.search import details as module
 from btrfs_atlas.explorer.search.details import at, details
 from btrfs_atlas.explorer.search.find import find
+from heatmap.colourings.type import EXTENTS_BELOW
 from tests import support
 from tests.library.reading import damaged
 from tests.support.programs import SAMPLE
@@ -287,7 +287,7 @@ def test_several_devices(tmp_path: Path, profile: str, devices: int) -> None:
             group = max(vaddr for vaddr in atlas.groups if vaddr <= start)
             line = atlas.lines["physical"]
             parts = line.parts_of(group)
-            place = line.places(np.array([start]), np.array([len(content)]))[0][0]
+            place = line.ranges_of(np.array([start]), np.array([len(content)]))[0][0]
             begin = next(place - p.start for p in parts if 0 <= place - p.start < p.length)
             states = Counter[str]()
             for part in parts:
@@ -318,7 +318,7 @@ def test_pixels_larger_than_a_stripe(tmp_path: Path) -> None:
             line = atlas.lines["physical"]
             ranges = find(atlas, "subvolume 5", "physical", "hilbert").ranges
             group = max(vaddr for vaddr in atlas.groups if vaddr <= ranges[0][0])
-            first_used = int(line.places(*ranges)[0][0])
+            first_used = int(line.ranges_of(*ranges)[0][0])
             details(atlas, "physical", "hilbert", *finest(atlas, "physical", first_used))
             offset = min(
                 first_used - p.start for p in line.parts_of(group) if p.start <= first_used

@@ -16,8 +16,8 @@ from btrfs import ioctl
 from btrfs.ondisk import constants
 from btrfs.ondisk.items.file_extent import FileExtentItem
 from btrfs.ondisk.key import Key
+from btrfs.ondisk.text import printable
 from btrfs_atlas.explorer.atlas import Atlas
-from btrfs_atlas.explorer.model.printable import printable
 from btrfs_atlas.explorer.search import file_extents, reading
 from btrfs_atlas.explorer.search.find import FindError, Found, find
 from tests import support
@@ -385,7 +385,7 @@ def test_strip(atlas: Atlas) -> None:
     """Each part says how much of it is found, as if every byte were counted."""
     found = find(atlas, "subvolume 5", "virtual", "hilbert")
     line = atlas.lines["virtual"]
-    places = list(zip(*(column.tolist() for column in line.places(*found.ranges)), strict=True))
+    places = list(zip(*(column.tolist() for column in line.ranges_of(*found.ranges)), strict=True))
     for part in (0, 1, 17, 128, 200, 255, *np.flatnonzero(found.strip).tolist()):
         first, behind = (line.total_bytes * edge // 256 for edge in (part, part + 1))
         covered = sum(

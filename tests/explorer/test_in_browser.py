@@ -32,8 +32,8 @@ from playwright.sync_api import Browser, FloatRect, Locator, Page, Route, expect
 
 import btrfs
 from btrfs import ioctl
+from btrfs.ondisk.text import printable
 from btrfs_atlas import cli
-from btrfs_atlas.explorer.model.printable import printable
 from heatmap import curves
 from tests import support
 from tests.support import programs

@@ -52,7 +52,7 @@ def test_bytes_of_a_file_lie_where_the_line_says(striped: support.LoopFilesystem
     with file.open("rb") as opened:
         extents = list(ioctl.fiemap(opened.fileno()))
     for extent in extents:
-        begin, size = physical.places(np.array([extent.vaddr]), np.array([extent.length]))
+        begin, size = physical.ranges_of(np.array([extent.vaddr]), np.array([extent.length]))
         for start, length in zip(begin.tolist(), size.tolist(), strict=True):
             place = physical.locate(start)
             assert place.vaddr is not None

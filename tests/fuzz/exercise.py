@@ -29,10 +29,10 @@ from btrfs.query import selection
 from btrfs.utils import pretty_lines
 from btrfs_atlas import cli
 from btrfs_atlas.explorer.atlas import Atlas
-from btrfs_atlas.explorer.render import colourings
 from btrfs_atlas.explorer.search import details
 from btrfs_atlas.explorer.search.find import find
 from heatmap import HeatmapError, curves, walk_chunks, walk_dev_extents, walk_extents
+from heatmap.colourings import colourings
 from heatmap.legend import legend_of
 from tests.fuzz.touch import item_classes, touch_batch, touch_object
 
@@ -369,7 +369,7 @@ def _explorer(asked: Asked) -> None:
         for _ in range(6):
             space, curve = choose.choice(list(atlas.lines)), choose.choice(curves.CURVES)
             zoom = choose.randint(0, atlas.lines[space].max_zoom)
-            colour = choose.choice(list(colourings.NAMES))
+            colour = choose.choice(colourings()).name
             row, column = choose.randrange(1 << zoom), choose.randrange(1 << zoom)
             place = space, curve, zoom, row, column
             atlas.tile(place, colour)

@@ -19,6 +19,7 @@ from btrfs.ondisk.key import Key
 from btrfs.source.damage import LostKeys
 from heatmap import curves, hatching, layers, legend, terminal, unreadable
 from heatmap.errors import HeatmapError
+from heatmap.layers import block_groups
 from heatmap.palette import UNREADABLE
 from heatmap.raster import draw_tile
 from tests import support
@@ -31,7 +32,7 @@ DATA = 13631488
 """The block group of data."""
 
 Pixels = NDArray[np.uint8]
-LINE = layers.BLOCK_GROUPS.line_colour
+LINE = block_groups.BLOCK_GROUPS.line_colour
 BETWEEN = hatching.tint(np.zeros(3, np.uint8), LINE)
 
 

@@ -30,7 +30,7 @@ def interval(start: int, length: int, value: int = 0, used: float | None = None)
         np.array([length]),
         np.array([value]),
         None if used is None else np.array([used]),
-        words=[f"here at {start}"],
+        descriptions=[f"here at {start}"],
     )
 
 

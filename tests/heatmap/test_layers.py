@@ -19,6 +19,7 @@ from btrfs.source.damage import LostKeys
 from heatmap import layers
 from heatmap.extents import types
 from heatmap.intervals import Intervals
+from heatmap.layers import block_groups
 
 DATA = constants.EXTENT_FLAG_DATA
 TREE_BLOCK = constants.EXTENT_FLAG_TREE_BLOCK
@@ -192,7 +193,7 @@ def test_words_of_extents() -> None:
         (GROUP + 65536, METADATA_ITEM, 0, skinny(1)[0][3]),
     ]
     empty, first = block_group(0), block_group(GROUP)
-    told = [text for batch in shown(items, empty, first, verbose=1) for text in batch.words]
+    told = [text for batch in shown(items, empty, first, verbose=1) for text in batch.descriptions]
     assert told == [
         str(empty),
         str(first),
@@ -226,7 +227,7 @@ def test_devices_in_the_order_given() -> None:
     assert (first.start.tolist(), first.length.tolist()) == ([GROUP + 4096], [8192])
     assert first.used is not None
     assert first.used.tolist() == [0.25]
-    assert layers.BLOCK_GROUPS.names[first.value[0]] == "system"
+    assert block_groups.BLOCK_GROUPS.names[first.value[0]] == "system"
 
 
 def test_device_extents_without_block_group_are_left_out() -> None:
@@ -240,6 +241,6 @@ def test_device_extents_stay_on_their_device() -> None:
 
 def test_words_of_device_extents() -> None:
     _, first = device_layer((1, 4096, 8192), verbose=1)
-    assert list(first.words) == [
+    assert list(first.descriptions) == [
         "dev_extent devid 1 paddr 4096 length 8192 pend 12287 type SYSTEM used_pct 25.00"
     ]

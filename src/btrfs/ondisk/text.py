@@ -143,3 +143,26 @@ def counted(number: int, noun: str) -> str:
     ('1 device', '1,200 devices')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+_SHORT_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def printable(name: bytes) -> str:
+    r"""Return the bytes of a name as text of a single line.
+
+    Bytes that are not UTF-8, and characters that cannot be seen or change the text around them
+    (control characters, marks that turn the direction of writing, odd spaces), are shown byte by
+    byte as ``\xNN``; a few well-known ones as ``\n``, ``\r`` and ``\t``.
+
+    >>> print(printable(b"na\xefve"), printable(b"a\nb"), printable(b"caf\xc3\xa9"))
+    na\xefve a\nb café
+    """
+    text = name.decode(errors="backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    return _SHORT_ESCAPES.get(char) or "".join(f"\\x{byte:02x}" for byte in char.encode())

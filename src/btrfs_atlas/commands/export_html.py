@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from btrfs_atlas.colours import colour_names
 from btrfs_atlas.targets import (
     add_source_arguments,
     named,
@@ -30,8 +31,6 @@ addresses, sizes and usage of its block groups, and in the legend of the owners 
 subvolumes. What lies inside of block groups, and the names of files, are shown by btrfs-atlas
 serve."""
 
-COLOURS = ("type", "fill", "profile", "age", "owner", "sharing", "compression")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what this command takes."""
@@ -47,13 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--colour",
+        "--color",
         dest="colours",
         metavar="NAME",
-        choices=COLOURS,
         action="append",
-        help=f"what the colours tell, one of {', '.join(COLOURS)}; can be given several times"
-        " (default: type, fill and profile, and age, owner and sharing as long as the file stays"
-        " below 10 MB)",
+        help=f"what the colours mean, one of {', '.join(colour_names())}; can be given several"
+        " times (default: type, fill and profile, and age, owner and sharing as long as the file"
+        " stays below 10 MB)",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="tell nothing")
     add_source_arguments(parser.add_argument_group("how to read it"))
@@ -76,9 +75,11 @@ def run(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     """Find out before the work whether the file can be written."""
-    from heatmap import HeatmapError, output
+    from heatmap import HeatmapError, colourings, output
 
     require_names(args.targets)
+    for name in args.colours or ():
+        colourings.colouring(name)
     if args.output == "":
         raise HeatmapError("the name of the output is empty", hint="give -o a file")
     if args.output == output.STDOUT:

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from btrfs_atlas.colours import colour_names
 from btrfs_atlas.targets import (
     add_source_arguments,
     block_group,
@@ -49,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_address,
         help="draw the extents of the block group at this virtual address, instead of the whole"
         " filesystem",
+    )
+    what.add_argument(
+        "--colour",
+        "--color",
+        metavar="NAME",
+        help=f"what the colours mean: {', '.join(colour_names())} (default: block groups by type,"
+        " the brighter, the fuller; with --blockgroup, extents by type)",
     )
     add_source_arguments(what)
 
@@ -116,13 +124,15 @@ def run(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     """Find out before the work whether the picture that is wanted can be made and written."""
-    from heatmap import HeatmapError, grid, picture
+    from heatmap import HeatmapError, colourings, grid, picture
 
     if args.order is not None and not 1 <= args.order <= grid.MAX_ORDER:
         raise HeatmapError(
             f"order {args.order} out of range", hint=f"--order takes 1 to {grid.MAX_ORDER}"
         )
     grid.check_geometry(args.order, args.size)
+    if args.colour is not None:
+        colourings.colouring(args.colour)
     if args.show:
         _check_terminal()
     if args.output == "":
@@ -209,6 +219,8 @@ def _walk(
     parts: list[object] = ["fsid", fs.fsid]
     if args.curve != "hilbert":
         parts.append(args.curve)
+    if args.colour is not None:
+        parts.append(args.colour)
     options: dict[str, Any] = {
         "order": args.order,
         "size": args.size,
@@ -216,6 +228,7 @@ def _walk(
         "verbose": -1 if args.output == "-" else args.verbose - args.quiet,
         "curve": args.curve,
         "progress": progress,
+        "colour": args.colour,
     }
     if args.blockgroup is not None:
         group = block_group(fs, args.blockgroup)

@@ -14,14 +14,14 @@ from btrfs.errors import BtrfsError
 from btrfs.ondisk import constants
 from btrfs.ondisk.items.root import RootItem
 from btrfs.ondisk.key import Key
+from btrfs.ondisk.text import printable
 from btrfs_atlas.explorer.model import lines
-from btrfs_atlas.explorer.model.printable import printable
-from heatmap import layers
+from heatmap.layers.block_groups import LineEntry, known_groups
+from heatmap.layers.devices import entries_on_device
 
 if TYPE_CHECKING:
     from btrfs.ctree import BlockGroupItem, Chunk, DevItem, FileSystem
     from btrfs_atlas.explorer.model.lines import Line
-    from heatmap.layers import Shown
 
 
 class World(NamedTuple):
@@ -32,7 +32,7 @@ class World(NamedTuple):
         groups: the block groups, by virtual address, ascending.
         chunks: the chunks, by virtual address, ascending.
         lines: the address lines, by their names.
-        shown: what lies on each line, block groups and what could not be read, ascending.
+        entries: Block groups and what could not be read on each line, ascending.
         device_paths: by devid, as text; empty where it is not known, 'missing' if others are.
     """
 
@@ -40,7 +40,7 @@ class World(NamedTuple):
     groups: dict[int, BlockGroupItem]
     chunks: dict[int, Chunk]
     lines: dict[str, Line]
-    shown: dict[str, Sequence[Shown]]
+    entries: dict[str, Sequence[LineEntry]]
     device_paths: dict[int, str]
 
 
@@ -57,11 +57,11 @@ def look(fs: FileSystem) -> World:
     groups = {group.vaddr: group for group in fs.block_groups()}
     physical = lines.physical(fs, chunks)
     virtual = lines.virtual(fs, groups, chunks)
-    find = layers.known_groups(fs)
+    find = known_groups(fs)
     devices = list(fs.devices())
     ends = accumulate(device.total_bytes for device in devices)
     on_devices = chain.from_iterable(
-        layers.on_device(fs, device, end - device.total_bytes, find)
+        entries_on_device(fs, device, end - device.total_bytes, find)
         for device, end in zip(devices, ends, strict=True)
     )
     return World(
@@ -72,7 +72,7 @@ def look(fs: FileSystem) -> World:
         {
             physical.name: list(on_devices),
             virtual.name: [
-                (part.start, part.length, groups.get(part.vaddr), "") for part in virtual.parts
+                LineEntry(part.start, part.length, groups.get(part.vaddr)) for part in virtual.parts
             ],
         },
         _device_paths(fs, devices),

@@ -1,132 +1,34 @@
 """The same coverage with less detail, for pictures in which a pixel holds many extents.
 
-A range is divided into cells. In each cell, what is shown alike is put together, so that a cell
-keeps how much of everything there is in it, to the byte, but no longer where. As a pixel is at
-least as large as a cell, that makes no difference but at the borders of pixels. What comes out is
-intervals again, for the same engine.
+A range is divided into cells. In each cell, intervals of the same value are put together, so that a
+cell keeps how many bytes of each value lie in it, but no longer where. As a pixel is at least as
+large as a cell, that makes no difference but at the borders of pixels. The result is a coverage
+again, for the same raster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
+
+from heatmap.layers.coverage import Coverage
 
 FINEST_CELL = 8 << 10
 """Where a pixel holds less than this, it is drawn from the extents themselves."""
 
-Addresses = NDArray[np.int64]
-
-Ranges = NDArray[np.int64]
-"""Array (ranges, 2): first byte, and the one behind. Both ascend; so ranges may overlap."""
-
 _WORTH_KEEPING = 0.5
 """A level is kept if it has at most this part of the intervals of the one before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """What lies in a range; arrays, an entry per interval, ascending, none overlapping.
-
-    Attributes:
-        start: where it begins, in bytes, int64.
-        length: bytes, int64.
-        value: what is shown, as an index into the colours of a palette, uint16.
-    """
-
-    start: NDArray[np.int64]
-    length: NDArray[np.int64]
-    value: NDArray[np.uint16]
-
-    def __len__(self) -> int:
-        return self.start.size
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of memory that it takes."""
-        return self.start.nbytes + self.length.nbytes + self.value.nbytes
-
-    def touching(self, ranges: Ranges) -> Coverage:
-        """Return the intervals that touch ranges of bytes, each once."""
-        chosen = touching(self.start, self.length, ranges).indexes()
-        return Coverage(self.start[chosen], self.length[chosen], self.value[chosen])
-
-    def moved(self, distance: int) -> Coverage:
-        """Return the same intervals so many bytes further on."""
-        return Coverage(self.start + distance, self.length, self.value)
-
-
-class Slices(NamedTuple):
-    """Slices of arrays, ascending, none overlapping.
-
-    Attributes:
-        begin: the first index of each.
-        end: the one behind its last.
-    """
-
-    begin: NDArray[np.intp]
-    end: NDArray[np.intp]
-
-    @property
-    def size(self) -> int:
-        """How many indexes there are in all of them."""
-        return int((self.end - self.begin).sum())
-
-    def indexes(self) -> slice | NDArray[np.intp]:
-        """Return what to index arrays with, to get all of them."""
-        if self.begin.size == 1:
-            return slice(int(self.begin[0]), int(self.end[0]))
-        count = self.end - self.begin
-        before = np.cumsum(count) - count
-        return np.repeat(self.begin - before, count) + np.arange(self.size)
-
-
-def touching(start: Addresses, length: Addresses, ranges: Ranges) -> Slices:
-    """Return which intervals touch ranges of bytes; each is in the slice of the first of them.
-
-    Args:
-        start: where the intervals begin, ascending, none overlapping.
-        length: bytes.
-        ranges: the ranges.
-    """
-    first, behind = ranges.T
-    begin, end = np.searchsorted(start, first, "right"), np.searchsorted(start, behind)
-    if start.size:
-        before = np.maximum(begin - 1, 0)
-        begin = np.where(start[before] + length[before] > first, before, begin)
-    begin[1:] = np.maximum(begin[1:], end[:-1])
-    return Slices(begin, np.maximum(begin, end))
-
-
-def joined(parts: Iterable[Coverage]) -> Coverage:
-    """Return coverages that follow one another as one."""
-    chosen = [NOTHING, *parts]
-    return Coverage(
-        np.concatenate([part.start for part in chosen]),
-        np.concatenate([part.length for part in chosen]),
-        np.concatenate([part.value for part in chosen]),
-    )
-
-
-def whole(length: int, value: int) -> Coverage:
-    """Return a range that is covered by the same value from its beginning to its end."""
-    return Coverage(
-        np.zeros(1, np.int64), np.array([length], np.int64), np.array([value], np.uint16)
-    )
 
 
 class Pyramid:
     """Levels of ever less detail of one range.
 
     Args:
-        coverage: the range with all detail.
-        finest: size of the smallest cells, in bytes; they double from level to level.
+        coverage: The range with all detail.
+        finest: Size of the smallest cells, in bytes; they double from level to level.
 
     Attributes:
-        nbytes: bytes of memory that its levels take, without the coverage it was made from.
+        nbytes: Bytes of memory that its levels take, without the coverage it was made from.
     """
 
     def __init__(self, coverage: Coverage, finest: int = FINEST_CELL) -> None:
@@ -161,7 +63,7 @@ class Pyramid:
 
 
 def simplified(coverage: Coverage, cell: int) -> Coverage:
-    """Return a coverage in which, in each cell of so many bytes, what is alike is together."""
+    """Return a coverage in which, intervals of a cell that have the same value are one."""
     if not len(coverage):
         return coverage
     start, stop = coverage.start, coverage.start + coverage.length
@@ -197,9 +99,9 @@ def limited(coverage: Coverage, cell: int, most: int) -> Coverage:
     Cells are made larger, until there is one for all; then the longest intervals are kept.
 
     Args:
-        coverage: what is to be simplified.
-        cell: bytes of the cells that it is made of.
-        most: how many intervals.
+        coverage: What is to be simplified.
+        cell: Bytes of the cells that it is made of.
+        most: How many intervals.
     """
     while len(coverage) > most and cell < coverage.start[-1] + coverage.length[-1]:
         cell *= 2
@@ -211,7 +113,7 @@ def limited(coverage: Coverage, cell: int, most: int) -> Coverage:
 
 
 def merged(coverage: Coverage) -> Coverage:
-    """Return a coverage in which neighbours that touch and are alike are one interval."""
+    """Return a coverage in which adjacent intervals of the same value are one."""
     if not len(coverage):
         return coverage
     stop = coverage.start + coverage.length
@@ -227,7 +129,3 @@ def _sum_before(size: NDArray[np.int64], cells: NDArray[np.int64]) -> NDArray[np
     before = np.cumsum(size) - size
     is_first = np.diff(cells, prepend=-1) > 0
     return before - np.repeat(before[is_first], np.diff(np.flatnonzero([*is_first, True])))
-
-
-NOTHING = Coverage(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint16))
-"""A coverage of nothing at all."""

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btrfs_atlas.explorer.model.lines import TILE_ORDER, Line
-from btrfs_atlas.explorer.render.pyramid import Coverage
 from heatmap import curves, raster
 from heatmap.intervals import Intervals
 from heatmap.palette import Palette, palette
@@ -48,7 +47,7 @@ _SMALLEST_GROUP = 24
 """Block groups have borders if as many pixels wide, about."""
 
 
-Place = tuple[str, str, int, int, int]
+TileKey = tuple[str, str, int, int, int]
 """Which tile: space, curve, zoom, row and column; the last two count tiles."""
 
 
@@ -150,11 +149,6 @@ def draw_whole(line: Line, curve: str, zoom: int, shown: Intervals, colours: Pal
     order = line.order(zoom)
     whole = (order, 0, 0)
     return _png(raster.draw_tile([shown], colours, (line.total_bytes, order), curve, whole))
-
-
-def intervals(coverage: Coverage) -> Intervals:
-    """Return a coverage for the engine."""
-    return Intervals(coverage.start, coverage.length, coverage.value)
 
 
 def marks(square: Square, start: Positions, length: Positions, kind: str) -> bytes:

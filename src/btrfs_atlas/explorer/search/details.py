@@ -19,19 +19,19 @@ from numpy.typing import NDArray
 from btrfs import utils
 from btrfs.errors import BtrfsError, ItemNotFoundError
 from btrfs.ondisk.constants import STRIPE_LEN
+from btrfs.ondisk.text import printable
 from btrfs.ownership import backrefs
 from btrfs.ownership.paths import Paths
-from btrfs_atlas.explorer.model.extent_cache import UNREADABLE_TYPE
 from btrfs_atlas.explorer.model.lines import PHYSICAL, Location
-from btrfs_atlas.explorer.model.printable import printable
-from btrfs_atlas.explorer.render.colourings import EXTENTS_BELOW
-from heatmap.extents import types as extent_owners
+from heatmap.colourings.type import EXTENTS_BELOW
+from heatmap.extents.table import GENERATION, OWNER, REFERENCES, TYPE
+from heatmap.extents.types import EXTENTS
 
 if TYPE_CHECKING:
     from btrfs.ownership.backrefs import FileRef
     from btrfs_atlas.explorer.atlas import Atlas
-    from btrfs_atlas.explorer.model.extent_cache import Extents
     from btrfs_atlas.explorer.model.lines import Line
+    from heatmap.extents.table import Extents
 
 __all__ = ["at", "details"]
 
@@ -246,10 +246,13 @@ def _extent(atlas: Atlas, spot: _Spot) -> Record | None:
     return {
         "vaddr": str(extents.vaddr[index]),
         "length": int(extents.length[index]),
-        "generation": str(extents.generation[index]),
-        "refs": int(extents.refs[index]),
-        "kind": extent_owners.EXTENTS.names[extents.type[index]],
-        "owner": atlas.tree_name(atlas.trees.numbers[extents.owner[index]]),
+        "generation": str(extents[GENERATION][index]),
+        "refs": int(extents[REFERENCES][index]),
+        "kind": EXTENTS.names[extents[TYPE][index]],
+        "colours": [
+            {"title": title, "name": name} for title, name in atlas.colours_of(extents, index)
+        ],
+        "owner": atlas.tree_name(atlas.trees.numbers[extents[OWNER][index]]),
     }
 
 
@@ -307,11 +310,11 @@ def _free(vaddr: int, end: int, extents: Extents) -> Record:
 
 def _contents(extents: Extents) -> list[Record]:
     """Return what kinds of extents there are in a block group, the most bytes first."""
-    names = extent_owners.EXTENTS.names
-    count = np.bincount(extents.type, minlength=len(names))
+    names, types = EXTENTS.names, extents[TYPE]
+    count = np.bincount(types, minlength=len(names))
     # As whole numbers, which weights of bincount() are not.
     size = np.zeros(count.size, np.int64)
-    np.add.at(size, extents.type, extents.length)
+    np.add.at(size, types, extents.length)
     return [
         {"name": names[value], "bytes": int(size[value]), "count": int(count[value])}
         for value in np.argsort(-size, kind="stable").tolist()
@@ -326,7 +329,7 @@ def _owners(atlas: Atlas, spot: _Spot) -> Record | None:
     """Return the files or trees that an extent belongs to; None if there is no extent."""
     if spot.extents is None or spot.chosen is None:
         return None
-    if spot.extents.type[spot.chosen] == UNREADABLE_TYPE:
+    if spot.extents.is_unreadable[spot.chosen]:
         return _owners_record(note="what is here could not be read")
     vaddr = int(spot.extents.vaddr[spot.chosen])
     try:

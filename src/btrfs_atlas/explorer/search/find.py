@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 
 from btrfs.errors import BtrfsError
 from btrfs_atlas.explorer.model.lines import PHYSICAL, TILE_ORDER
-from btrfs_atlas.explorer.render.colourings import EXTENTS_BELOW
 from btrfs_atlas.explorer.search.queries import Matter, answer
 from btrfs_atlas.explorer.search.reading import FindError, Reader, size_text, text_of
 from heatmap import curves
+from heatmap.colourings.type import EXTENTS_BELOW
 
 if TYPE_CHECKING:
     from btrfs_atlas.explorer.atlas import Atlas
@@ -157,7 +157,7 @@ def _runs(line: Line, vaddr: Addresses, length: Addresses) -> tuple[Addresses, A
     # RAID5 and RAID6 cut extents into places of 64 KiB. These are joined before there are too many.
     some = (np.cumsum(length) - 1) // _BYTES_AT_ONCE
     for chosen in np.split(np.arange(vaddr.size), np.flatnonzero(np.diff(some)) + 1):
-        start, size = _joined(*line.places(vaddr[chosen], length[chosen]))
+        start, size = _joined(*line.ranges_of(vaddr[chosen], length[chosen]))
         starts.append(start)
         lengths.append(size)
     start, size = np.concatenate(starts), np.concatenate(lengths)

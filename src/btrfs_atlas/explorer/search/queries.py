@@ -20,9 +20,8 @@ from btrfs import ioctl
 from btrfs.errors import BtrfsError, PathNotFoundError
 from btrfs.ondisk import constants
 from btrfs.ondisk.key import Key
-from btrfs.ondisk.text import counted, space_flags_description
+from btrfs.ondisk.text import counted, printable, space_flags_description
 from btrfs.ownership.paths import Place
-from btrfs_atlas.explorer.model.printable import printable
 from btrfs_atlas.explorer.search.file_extents import Used, words_of_file, words_of_files
 from btrfs_atlas.explorer.search.reading import (
     HOW,

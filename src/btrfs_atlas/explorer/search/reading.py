@@ -16,10 +16,9 @@ from btrfs.errors import BtrfsError, CorruptError, ItemNotFoundError
 from btrfs.ondisk import constants
 from btrfs.ondisk.items.inode import InodeItem
 from btrfs.ondisk.key import Key
-from btrfs.ondisk.text import counted, pretty_size
+from btrfs.ondisk.text import counted, pretty_size, printable
 from btrfs.ownership import subvolumes
 from btrfs.ownership.paths import Paths, Place, lookup
-from btrfs_atlas.explorer.model.printable import printable
 
 if TYPE_CHECKING:
     from btrfs.ondisk.columns import ItemBatch

@@ -20,6 +20,8 @@ from btrfs.ondisk.profiles import profile_of
 from btrfs_atlas.explorer.search import details
 from btrfs_atlas.explorer.web import overview
 from btrfs_atlas.explorer.web.page import build_page, with_policy
+from heatmap.colouring import Cost, Export
+from heatmap.colourings import colourings
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,14 +37,9 @@ Progress = Callable[[int, int], None]
 _MAIN = "export-main.js"
 """The module that starts the page."""
 
-ALWAYS = ("type", "fill", "profile")
-"""The colourings that a file has, if no others are asked for."""
-
-IF_SMALL = ("age", "owner", "sharing")
-"""Those that it has besides, unless it gets too large with them."""
-
 MAX_PICTURE_BYTES = 9 << 20
-"""The pictures may take so much then, and the whole file about a megabyte more."""
+"""With colourings that a file has only if it stays small: the pictures may take so much, and the
+whole file about a megabyte more."""
 
 MAX_ZOOM = 3
 """The deepest zoom in a file; there the map is 2048 pixels wide."""
@@ -91,7 +88,7 @@ def export(
     Args:
         atlas: the map.
         curve: one of heatmap.curves.CURVES.
-        colours: the colourings, names of `colourings.NAMES`. None: ALWAYS, and IF_SMALL as far as
+        colours: Names of the colourings. None: those that say so in their `export`, as far as
             there is room for them.
         progress: called with how much is done, and how much there is to do.
 
@@ -100,7 +97,7 @@ def export(
     """
     found = contents(atlas, curve, colours, progress)
     shown = {colour["name"] for colour in found["filesystem"]["colours"]}
-    wanted = (*ALWAYS, *IF_SMALL) if colours is None else colours
+    wanted = _default_colours() if colours is None else colours
     left_out = [colour for colour in wanted if colour not in shown]
     page = build_page(_MAIN, found, {"img-src": "data:"})
     return Exported(with_policy(page), left_out, _damage(found))
@@ -117,7 +114,7 @@ def contents(atlas: Atlas, curve: str, colours: Sequence[str] | None, progress: 
     drawing = _Drawing(atlas, curve, progress)
     drawing.add_borders()
     if colours is None:
-        drawing.add({**dict.fromkeys(ALWAYS), **dict.fromkeys(IF_SMALL, MAX_PICTURE_BYTES)})
+        drawing.add(_default_colours())
     else:
         drawing.add(dict.fromkeys(colours))
     return {
@@ -246,7 +243,16 @@ class _Drawing:
         self._progress(self._done, self._total)
 
 
-_WITHOUT_EXTENTS = ("fill", "profile")
+def _default_colours() -> dict[str, int | None]:
+    """Return the colourings that a file has if none are asked for, each with the limit in bytes."""
+    limits = {Export.ALWAYS: None, Export.IF_SMALL: MAX_PICTURE_BYTES}
+    # First those without a limit, which count, too.
+    return {
+        one.name: limit
+        for export, limit in limits.items()
+        for one in colourings()
+        if one.export == export
+    }
 
 
 def _zooms(line: Line) -> range:
@@ -329,9 +335,10 @@ def _reading(atlas: Atlas, space: str, colour: str, zoom: int) -> Iterator[float
         if read > most:
             most, since = read, time.monotonic()
         yield read
+    cheap = [one.name for one in colourings() if one.cost is Cost.BLOCK_GROUPS]
     raise BtrfsError(
         "reading the extents takes too long",
-        hint=f"leave them out: --colour {' --colour '.join(_WITHOUT_EXTENTS)}",
+        hint=f"leave them out: --colour {' --colour '.join(cheap)}",
     )
 
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from btrfs.ondisk.text import counted, pretty_size
+from btrfs.ondisk.text import counted, pretty_size, printable
 from btrfs_atlas.explorer.model.lines import PHYSICAL
-from btrfs_atlas.explorer.model.printable import printable
-from btrfs_atlas.explorer.render.colourings import NAMES
 from heatmap import curves
+from heatmap.colourings import colouring, colourings
 
 if TYPE_CHECKING:
-    from btrfs_atlas.explorer.atlas import Atlas, Legend
+    from btrfs_atlas.explorer.atlas import Atlas
+    from btrfs_atlas.explorer.legends import Legend
     from btrfs_atlas.explorer.model.lines import Device, Line
 
 Record = dict[str, Any]
@@ -72,13 +72,13 @@ def filesystem(atlas: Atlas) -> Record:
             for name, line in atlas.lines.items()
         },
         "curves": list(curves.CURVES),
-        "colours": [{"name": name, "title": title} for name, title in NAMES.items()],
+        "colours": [{"name": one.name, "title": one.title} for one in colourings()],
     }
 
 
 def sketch(atlas: Atlas, zoom: int) -> Record:
     """Return a picture of the whole map, to be seen until there are tiles, and of what it is."""
-    space, curve, colour = next(iter(atlas.lines)), curves.CURVES[0], next(iter(NAMES))
+    space, curve, colour = next(iter(atlas.lines)), curves.CURVES[0], colourings()[0].name
     png = atlas.sketch(space, curve, min(zoom, atlas.lines[space].max_zoom))
     url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     return {"space": space, "curve": curve, "colour": colour, "url": url}
@@ -92,7 +92,7 @@ def legend(atlas: Atlas, space: str, colour: str, zoom: int) -> Record:
     """
     found: Legend = atlas.legend(space, colour, zoom)
     return {
-        "title": NAMES[colour],
+        "title": colouring(colour).title,
         "note": found.note,
         "scale": found.is_scale,
         "read": found.read,

@@ -41,13 +41,13 @@ from starlette.routing import Route, Router
 from btrfs.errors import BtrfsError
 from btrfs_atlas.explorer.atlas import TILE_SECONDS
 from btrfs_atlas.explorer.model.lines import PHYSICAL, TILE_ORDER
-from btrfs_atlas.explorer.render.colourings import NAMES
 from btrfs_atlas.explorer.web import overview
 from btrfs_atlas.explorer.web.guard import Guard, Hosts
 from btrfs_atlas.explorer.web.live import LOADED, Listener, Live
 from btrfs_atlas.explorer.web.page import Page, build_page
 from btrfs_atlas.explorer.web.worker_pool import BusyError, Lane, LeftError, left
 from heatmap import curves
+from heatmap.colourings import colourings
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -156,7 +156,7 @@ class _Served:
     async def tile(self, request: Request) -> Response:
         """Answer with a tile."""
         place = self._place(request, 1)
-        colour = _one_of(NAMES, request.path_params["colour"])
+        colour = _one_of(_colours(), request.path_params["colour"])
         generation = self._atlas.generation
         # What waits for its turn longer than this is drawn of what there is then.
         deadline = time.monotonic() + TILE_SECONDS
@@ -188,7 +188,7 @@ class _Served:
     async def legend(self, request: Request) -> Response:
         """Answer what colours mean."""
         space = _one_of(self._atlas.lines, request.path_params["space"])
-        colour = _one_of(NAMES, request.path_params["colour"])
+        colour = _one_of(_colours(), request.path_params["colour"])
         zoom = _natural(request, "z", 0)
         if zoom > self._atlas.lines[space].max_zoom:
             raise _unknown("zoom")
@@ -264,7 +264,7 @@ class _Served:
         page = build_page(_MAIN, contents, _MAY_LOAD)
         # The browser has enough to do until it asks for tiles.
         line = self._atlas.lines[PHYSICAL]
-        self._atlas.read_ahead(line.name, next(iter(NAMES)), min(_FIRST_ZOOM, line.max_zoom))
+        self._atlas.read_ahead(line.name, _colours()[0], min(_FIRST_ZOOM, line.max_zoom))
         return page
 
     def _at(self, place: _Place) -> dict[str, Any]:
@@ -367,6 +367,11 @@ def _natural(request: Request, name: str, default: _T) -> int | _T:
     if not re.fullmatch(_NATURAL, text):
         raise HTTPException(400, f"{name} is no number")
     return int(text)
+
+
+def _colours() -> list[str]:
+    """Return the names of the colourings."""
+    return [one.name for one in colourings()]
 
 
 def _one_of(known: Iterable[str], name: str) -> str:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from btrfs_atlas.explorer.render import pyramid
-from btrfs_atlas.explorer.render.pyramid import Coverage, Pyramid
+from btrfs_atlas.explorer.render.pyramid import Pyramid
+from heatmap.layers.coverage import Coverage
 
 GAPS_LENGTHS_VALUES = st.lists(
     st.tuples(st.integers(0, 40), st.integers(1, 200), st.integers(0, 3)), max_size=60
@@ -91,19 +92,19 @@ def test_extents_of_one_kind_without_gaps_are_one() -> None:
     GAPS_LENGTHS_VALUES,
     st.lists(st.tuples(st.integers(0, 300), st.integers(1, 300)), min_size=1, max_size=8),
 )
-def test_touching_leaves_out_what_no_range_touches(
+def test_only_what_overlaps_a_range_is_left(
     drawn: list[tuple[int, int, int]], steps_and_lengths: list[tuple[int, int]]
 ) -> None:
     whole = coverage(drawn)
     step, length = np.array(steps_and_lengths, np.int64).T * 4096
     first = np.cumsum(step)
-    behind = np.maximum.accumulate(first + length)  # they can overlap, as those of stripes do
-    touches = np.array(
+    end = np.maximum.accumulate(first + length)  # they can overlap, as those of stripes do
+    overlaps = np.array(
         [
-            ((start < behind) & (start + size > first)).any()
+            ((start < end) & (start + size > first)).any()
             for start, size in zip(whole.start, whole.length, strict=True)
         ],
         dtype=np.bool_,
     )
-    part = whole.touching(np.stack([first, behind], axis=1))
-    assert part.start.tolist() == whole.start[touches].tolist()
+    part = whole.overlapping(np.stack([first, end], axis=1))
+    assert part.start.tolist() == whole.start[overlaps].tolist()
