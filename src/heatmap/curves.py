@@ -52,9 +52,9 @@ class Piece(NamedTuple):
     """A range of the curve, and the rectangle of the picture that it fills.
 
     Attributes:
-        first: position of the range's first pixel, counted from the beginning of the curve.
-        window: the rectangle, as an index into the picture or tile, an array (rows, columns).
-        positions: for each pixel of the rectangle its position, counted from `first`.
+        first: Position of the range's first pixel, counted from the beginning of the curve.
+        window: The rectangle, as an index into the picture or tile, an array (rows, columns).
+        positions: For each pixel of the rectangle its position, counted from `first`.
     """
 
     first: int
@@ -73,12 +73,12 @@ def pieces(
     """Yield the pieces of a tile, in the order of the curve.
 
     Args:
-        curve: one of CURVES.
-        order: the whole picture has 2^order by 2^order pixels.
-        tile_order: the tile has 2^tile_order by 2^tile_order pixels. Left out, the tile is the
+        curve: One of CURVES.
+        order: The whole picture has 2^order by 2^order pixels.
+        tile_order: The tile has 2^tile_order by 2^tile_order pixels. Left out, the tile is the
             whole picture.
-        row: which tile, counted in tiles from the top.
-        column: which tile, counted in tiles from the left.
+        row: Which tile, counted in tiles from the top.
+        column: Which tile, counted in tiles from the left.
     """
     check_curve(curve, order)
     if tile_order is None:

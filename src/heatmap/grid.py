@@ -34,16 +34,16 @@ class Grid:
     Words about it are printed as the verbosity asks for: below 0 none at all, from 1 on more.
 
     Attributes:
-        layer: what is shown.
-        order: the square has 2^order by 2^order pixels.
-        size: it is written as an image of 2^size by 2^size.
-        curve: how the address line runs through the square, one of curves.CURVES.
-        total_bytes: length of the address line.
-        bytes_per_pixel: bytes of the line that a pixel stands for, in general a fraction.
-        height: rows of pixels,
-        width: and columns.
-        min_brightness: how bright pixels are of which nothing is in use, 0 to 1.
-        verbose: how much to tell.
+        layer: What is shown.
+        order: The square has 2^order by 2^order pixels.
+        size: It is written as an image of 2^size by 2^size.
+        curve: How the address line runs through the square, one of curves.CURVES.
+        total_bytes: Length of the address line.
+        bytes_per_pixel: Bytes of the line that a pixel stands for, in general a fraction.
+        height: Rows of pixels,
+        width: And columns.
+        min_brightness: How bright pixels are of which nothing is in use, 0 to 1.
+        verbose: How much to tell.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class Grid:
         """Prepare a picture on which there is nothing yet.
 
         Args:
-            layer: what will be shown; the intervals that it makes are for `fill()`.
-            geometry: order and size, as from `choose_geometry()`.
-            curve: one of curves.CURVES, by default hilbert.
-            min_brightness: how bright pixels are of which nothing is in use, 0 to 1, by default
+            layer: What will be shown; the intervals that it makes are for `fill()`.
+            geometry: Order and size, as from `choose_geometry()`.
+            curve: One of curves.CURVES, by default hilbert.
+            min_brightness: How bright pixels are of which nothing is in use, 0 to 1, by default
                 DEFAULT_MIN_BRIGHTNESS.
-            verbose: how much to tell.
+            verbose: How much to tell.
         """
         self.order, self.size = geometry
         self.curve = curves.HILBERT if curve is None else curve
@@ -163,10 +163,10 @@ def choose_geometry(
     """Return the order and the size of a picture.
 
     Args:
-        total_bytes: length of the address line.
-        granularity: bytes that a pixel is to stand for, about, where no order is given.
-        order: the order wanted.
-        size: the size wanted.
+        total_bytes: Length of the address line.
+        granularity: Bytes that a pixel is to stand for, about, where no order is given.
+        order: The order wanted.
+        size: The size wanted.
 
     Raises:
         HeatmapError: They do not fit together, or are out of range.

@@ -37,9 +37,9 @@ def hatched(
     """Return packed colours (rows, columns) with lines where they are marked.
 
     Args:
-        packed: part of a picture, or all of it.
-        colour: of the lines: red, green, blue.
-        origin: row and column of the whole picture that the part begins at.
+        packed: Part of a picture, or all of it.
+        colour: Of the lines: red, green, blue.
+        origin: Row and column of the whole picture that the part begins at.
     """
     finished: NDArray[np.uint32] | None = None
     # A band of rows at a time: the arrays of one are small, however large the picture is.

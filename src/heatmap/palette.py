@@ -22,9 +22,9 @@ class Palette:
     """Colours, and the names of what they stand for. A value is an index into both.
 
     Attributes:
-        names: what a legend calls each value.
-        colours: array (values, 3), uint8, red, green, blue.
-        hatched: the value that is shown by lines of its colour, if there is one.
+        names: What a legend calls each value.
+        colours: Array (values, 3), uint8, red, green, blue.
+        hatched: The value that is shown by lines of its colour, if there is one.
     """
 
     names: tuple[str, ...]
@@ -55,11 +55,11 @@ class LegendEntry(NamedTuple):
     """A line of a legend: a colour, what it stands for, and how much there is of it.
 
     Attributes:
-        name: what the colour stands for.
-        colour: red, green, blue.
-        length: bytes of the address line that have this colour.
-        used: bytes of these that are in use.
-        hatched: whether it is shown by lines of the colour.
+        name: What the colour stands for.
+        colour: Red, green, blue.
+        length: Bytes of the address line that have this colour.
+        used: Bytes of these that are in use.
+        hatched: Whether it is shown by lines of the colour.
     """
 
     name: str
@@ -73,8 +73,8 @@ def palette(colours: dict[str, int], hatched: str | None = None) -> Palette:
     """Return the palette of these names and colours, each colour a number 0xRRGGBB.
 
     Args:
-        colours: the colours by their names.
-        hatched: the name of the one that is shown by lines.
+        colours: The colours by their names.
+        hatched: The name of the one that is shown by lines.
     """
     triples = [list(colour.to_bytes(3, "big")) for colour in colours.values()]
     names = tuple(colours)

@@ -86,9 +86,9 @@ def write_image(made: Image, name: str | PathLike[str], format_: str | None = No
     A file appears under its name when it is complete; one that is there already is replaced then.
 
     Args:
-        made: the image.
-        name: of the file.
-        format_: one of the values of FORMATS. Left out, the suffix tells.
+        made: The image.
+        name: Of the file.
+        format_: One of the values of FORMATS. Left out, the suffix tells.
 
     Raises:
         HeatmapError: The suffix stands for no format, or for one that takes no picture so large.

@@ -50,9 +50,9 @@ class Span(NamedTuple):
     """The pixels that an address line is divided into, from one of them on.
 
     Attributes:
-        total_bytes: length of the whole address line.
-        order: the whole line is divided into 4^order pixels.
-        first: the first pixel of the span.
+        total_bytes: Length of the whole address line.
+        order: The whole line is divided into 4^order pixels.
+        first: The first pixel of the span.
     """
 
     total_bytes: int
@@ -81,9 +81,9 @@ class Runs:
     """Pixels along the curve, as ascending runs of one colour each; between them is black.
 
     Attributes:
-        first: each run's first pixel, counted from the beginning of the line.
-        count: number of pixels of each run.
-        colour: packed colour of each run.
+        first: Each run's first pixel, counted from the beginning of the line.
+        count: Number of pixels of each run.
+        colour: Packed colour of each run.
     """
 
     first: Integers
@@ -101,10 +101,10 @@ class Touched(NamedTuple):
     """The pixels that intervals touch, counted from the beginning of a span.
 
     Attributes:
-        first: the pixel that each interval begins in.
-        last: the pixel that its last byte lies in.
-        in_first: the part of the first pixel that it covers.
-        in_last: the part of the last pixel; 0 where that is the first one.
+        first: The pixel that each interval begins in.
+        last: The pixel that its last byte lies in.
+        in_first: The part of the first pixel that it covers.
+        in_last: The part of the last pixel; 0 where that is the first one.
     """
 
     first: Integers
@@ -132,8 +132,8 @@ class Raster:
     """Adds up what covers each pixel of a span, from batches of intervals that ascend.
 
     Attributes:
-        lengths: bytes of the line that each value of the palette has; each byte counts once.
-        used: bytes of these that are in use.
+        lengths: Bytes of the line that each value of the palette has; each byte counts once.
+        used: Bytes of these that are in use.
     """
 
     def __init__(
@@ -289,7 +289,7 @@ class Canvas:
     """Places runs of pixels in a square, patch by patch.
 
     Attributes:
-        packed: the square, packed colours (rows, columns); complete after `finish()`, but for the
+        packed: The square, packed colours (rows, columns); complete after `finish()`, but for the
             lines of what is hatched.
     """
 
@@ -335,12 +335,12 @@ def draw_tile(
     """Return a tile of a picture, (rows, columns, 3), red, green, blue.
 
     Args:
-        batches: what lies on the line, ascending. What does not touch the tile may be left out.
-        palette: the colours.
-        line: bytes of the whole address line, and the order of the whole picture.
-        curve: one of curves.CURVES.
-        tile: the tile's order, and its row and column, counted in tiles.
-        min_brightness: how bright pixels are of which nothing is in use, 0 to 1.
+        batches: What lies on the line, ascending. What does not touch the tile may be left out.
+        palette: The colours.
+        line: Bytes of the whole address line, and the order of the whole picture.
+        curve: One of curves.CURVES.
+        tile: The tile's order, and its row and column, counted in tiles.
+        min_brightness: How bright pixels are of which nothing is in use, 0 to 1.
     """
     total_bytes, order = line
     tile_order, row, column = tile
@@ -358,9 +358,9 @@ def shade(colour: Floats, in_use: Floats, min_brightness: float) -> Packed:
     """Return the packed colours of pixels.
 
     Args:
-        colour: array (pixels, 3): the colours in a pixel, each times the part that it covers.
-        in_use: array (pixels): the part of each pixel that is in use.
-        min_brightness: how bright pixels are of which nothing is in use, 0 to 1.
+        colour: Array (pixels, 3): the colours in a pixel, each times the part that it covers.
+        in_use: Array (pixels): the part of each pixel that is in use.
+        min_brightness: How bright pixels are of which nothing is in use, 0 to 1.
     """
     brightness = min_brightness + (1 - min_brightness) * in_use
     packed = np.zeros((len(colour), 4), dtype=np.uint8)

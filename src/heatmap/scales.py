@@ -28,7 +28,7 @@ def sequential(steps: int = 64) -> Colours:
     published them (CC0).
 
     Args:
-        steps: how many, at least 1.
+        steps: How many, at least 1.
 
     Returns:
         Array (steps, 3), red, green, blue, lowest first.
@@ -46,7 +46,7 @@ def categorical(count: int) -> Colours:
     all before it. A thing keeps its colour however many there are; after 256 they begin again.
 
     Args:
-        count: how many.
+        count: How many.
 
     Returns:
         Array (count, 3), red, green, blue.
@@ -62,10 +62,10 @@ def steps_of(values: NDArray[np.integer], lowest: int, highest: int, steps: int)
     that end. A scale is at least one long.
 
     Args:
-        values: whole numbers below 2^63.
-        lowest: where the scale begins.
-        highest: its end, which is on the last step; also below 2^63.
-        steps: how many, 1 to 65536.
+        values: Whole numbers below 2^63.
+        lowest: Where the scale begins.
+        highest: Its end, which is on the last step; also below 2^63.
+        steps: How many, 1 to 65536.
     """
     highest = max(highest, lowest + 1)
     shift, span = _units(lowest, highest, steps)
@@ -83,9 +83,9 @@ def labels(lowest: int, highest: int, steps: int) -> list[str]:
     """Return in words which values are on each step of a scale, as `steps_of` counts.
 
     Args:
-        lowest: where the scale begins.
-        highest: its end.
-        steps: how many, 1 to 65536.
+        lowest: Where the scale begins.
+        highest: Its end.
+        steps: How many, 1 to 65536.
     """
     highest = max(highest, lowest + 1)
     shift, span = _units(lowest, highest, steps)

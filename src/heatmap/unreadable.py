@@ -26,9 +26,9 @@ def on_device(fs: FileSystem, device: DevItem, known: Sequence[int]) -> list[Ran
     """Return the parts of a device of which nobody knows what is allocated there.
 
     Args:
-        fs: the filesystem.
-        device: the device.
-        known: where the device extents begin that are known, ascending.
+        fs: The filesystem.
+        device: The device.
+        known: Where the device extents begin that are known, ascending.
     """
     first = Key(device.devid, constants.DEV_EXTENT_KEY, 0)
     last = Key(device.devid, constants.DEV_EXTENT_KEY, constants.ULLONG_MAX)
@@ -63,9 +63,9 @@ def up_to_known(starts: Sequence[Range], known: Sequence[int], end: int) -> list
     """Return where unknown things may be, given where they may begin.
 
     Args:
-        starts: ranges that they may begin in.
-        known: where known things begin, ascending.
-        end: where all ends.
+        starts: Ranges that they may begin in.
+        known: Where known things begin, ascending.
+        end: Where all ends.
     """
     reach = []
     for first, behind in starts:

@@ -37,18 +37,18 @@ def walk_dev_extents(  # noqa: PLR0913 (a name and a signature that scripts rely
     """Draw what is allocated on devices, and how much of it is in use.
 
     Args:
-        fs: the filesystem.
-        devices: the devices to show, one after another, by default all of them.
-        order: the picture has 2^order by 2^order pixels. Left out, it is as large as it needs to
+        fs: The filesystem.
+        devices: The devices to show, one after another, by default all of them.
+        order: The picture has 2^order by 2^order pixels. Left out, it is as large as it needs to
             be to show `default_granularity`, up to 10.
-        size: the picture is written as an image of 2^size by 2^size, each pixel repeated, by
+        size: The picture is written as an image of 2^size by 2^size, each pixel repeated, by
             default 10, or the order where that is larger.
-        default_granularity: bytes that a pixel is to stand for, about, where no order is given.
-        verbose: how much to print, -1 nothing at all, up to 3.
-        min_brightness: how bright pixels are that are allocated, but not in use, 0 to 1, by
+        default_granularity: Bytes that a pixel is to stand for, about, where no order is given.
+        verbose: How much to print, -1 nothing at all, up to 3.
+        min_brightness: How bright pixels are that are allocated, but not in use, 0 to 1, by
             default 0.1.
         curve: 'hilbert' (the default), 'snake' or 'linear'.
-        progress: called while drawing.
+        progress: Called while drawing.
         colour: Name of a colouring, see `heatmap.colourings`. Left out, block groups are coloured
             by type. Where extents are coloured, a pixel stands for one sector if no order is given.
 
@@ -85,15 +85,15 @@ def walk_chunks(  # noqa: PLR0913 (a name and a signature that scripts rely on)
     """Draw the chunks in the order of their virtual addresses, each with all its copies.
 
     Args:
-        fs: the filesystem.
-        devices: the devices whose sizes make up the length of the line, by default all of them.
-        order: as in `walk_dev_extents()`, as are the arguments that follow.
-        size: the size of the image.
-        default_granularity: bytes that a pixel is to stand for, about.
-        verbose: how much to print.
-        min_brightness: how bright pixels are that are allocated, but not in use.
+        fs: The filesystem.
+        devices: The devices whose sizes make up the length of the line, by default all of them.
+        order: As in `walk_dev_extents()`, as are the arguments that follow.
+        size: The size of the image.
+        default_granularity: Bytes that a pixel is to stand for, about.
+        verbose: How much to print.
+        min_brightness: How bright pixels are that are allocated, but not in use.
         curve: 'hilbert' (the default), 'snake' or 'linear'.
-        progress: called while drawing.
+        progress: Called while drawing.
         colour: Name of a colouring.
 
     Raises:
@@ -128,14 +128,14 @@ def walk_extents(  # noqa: PLR0913 (a name and a signature that scripts rely on)
     """Draw the extents in block groups.
 
     Args:
-        fs: the filesystem.
-        block_groups: the block groups to show, one after another.
-        order: as in `walk_dev_extents()`, as are the arguments that follow.
-        size: the size of the image.
-        default_granularity: bytes that a pixel is to stand for, about, by default the sectorsize.
-        verbose: how much to print.
+        fs: The filesystem.
+        block_groups: The block groups to show, one after another.
+        order: As in `walk_dev_extents()`, as are the arguments that follow.
+        size: The size of the image.
+        default_granularity: Bytes that a pixel is to stand for, about, by default the sectorsize.
+        verbose: How much to print.
         curve: 'hilbert' (the default), 'snake' or 'linear'.
-        progress: called while drawing.
+        progress: Called while drawing.
         colour: Name of a colouring. Left out, extents are coloured by type.
 
     Raises:
@@ -210,9 +210,9 @@ def generate_png_file_name(
     """Return the name for a picture.
 
     Args:
-        output: a file name, which is returned as it is, or a folder, in which the name will be,
+        output: A file name, which is returned as it is, or a folder, in which the name will be,
             by default the current one.
-        parts: what the name is made from, with the time of now, as in foo_bar_at_1482095269.png.
+        parts: What the name is made from, with the time of now, as in foo_bar_at_1482095269.png.
     """
     if output is not None and not os.path.isdir(output):
         return os.fspath(output)

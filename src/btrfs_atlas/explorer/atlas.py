@@ -52,8 +52,8 @@ class Changes(NamedTuple):
     """What is new on the map.
 
     Attributes:
-        generation: that of the filesystem now.
-        groups: virtual addresses of the block groups that changed, ascending; some may be gone.
+        generation: That of the filesystem now.
+        groups: Virtual addresses of the block groups that changed, ascending; some may be gone.
     """
 
     generation: int
@@ -64,14 +64,14 @@ class Atlas:
     """A filesystem as a map. All methods can be called from several threads.
 
     Args:
-        targets: what to open; see `btrfs.FileSystem`.
-        memory: bytes that may be used for extents.
-        options: how to read it; arguments of FileSystem.
+        targets: What to open; see `btrfs.FileSystem`.
+        memory: Bytes that may be used for extents.
+        options: How to read it; arguments of FileSystem.
 
     Attributes:
-        fs: the filesystem, to be asked while `lock` is held.
-        lock: see there.
-        trees: numbers the trees that own extents.
+        fs: The filesystem, to be asked while `lock` is held.
+        lock: See there.
+        trees: Numbers the trees that own extents.
 
     Raises:
         HeatmapError: There is nothing that could be shown.

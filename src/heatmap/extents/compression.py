@@ -54,12 +54,12 @@ def compressions(fs: FileSystem, batch: ItemBatch) -> Values:
     many extents of a batch are in leaves that trees share, which have to be looked up one by one.
 
     Args:
-        fs: the filesystem. If it is mounted, this needs CAP_SYS_ADMIN.
+        fs: The filesystem. If it is mounted, this needs CAP_SYS_ADMIN.
         batch: EXTENT_ITEMs and METADATA_ITEMs of its extent tree, in the order of their keys.
 
     Raises:
-        CorruptError: it raises errors, and something cannot be read.
-        OSError: the kernel refuses.
+        CorruptError: It raises errors, and something cannot be read.
+        OSError: The kernel refuses.
     """
     value = np.full(len(batch), _UNKNOWN, np.uint8)
     skinny = batch.type == constants.METADATA_ITEM_KEY
@@ -95,8 +95,8 @@ class _Wanted(NamedTuple):
     """Extents, and what was found out about them.
 
     Attributes:
-        vaddr: their virtual addresses, ascending.
-        value: how they are compressed, as far as it is known.
+        vaddr: Their virtual addresses, ascending.
+        value: How they are compressed, as far as it is known.
     """
 
     vaddr: Numbers
@@ -113,10 +113,10 @@ class _References(NamedTuple):
     """A reference to each of some extents.
 
     Attributes:
-        kind: its type; 0 if there is none.
-        number: the tree, or the virtual address of a leaf.
-        inum: the inode that uses the extent, if it names a tree; and
-        offset: where the extent would begin in that file, if all of it were used there, in bytes.
+        kind: Its type; 0 if there is none.
+        number: The tree, or the virtual address of a leaf.
+        inum: The inode that uses the extent, if it names a tree; and
+        offset: Where the extent would begin in that file, if all of it were used there, in bytes.
     """
 
     kind: Values
@@ -199,10 +199,10 @@ def _read_files(fs: FileSystem, wanted: _Wanted, references: _References, span: 
     """Learn from the files that references name.
 
     Args:
-        fs: the filesystem.
-        wanted: learns how extents are compressed.
-        references: of which those count that name files.
-        span: bytes of the file from where a reference says, in which the extent is used.
+        fs: The filesystem.
+        wanted: Learns how extents are compressed.
+        references: Of which those count that name files.
+        span: Bytes of the file from where a reference says, in which the extent is used.
     """
     by_file = references.kind == constants.EXTENT_DATA_REF_KEY
     for tree in np.unique(references.number[by_file]).tolist():
@@ -241,10 +241,10 @@ class _Places:
     """Ranges of files, all of the same length, in the order of their keys.
 
     Args:
-        inum: inodes.
-        offset: where in the file each range begins, in bytes. What is below zero is wrapped around,
+        inum: Inodes.
+        offset: Where in the file each range begins, in bytes. What is below zero is wrapped around,
             as references have it.
-        span: bytes of each range.
+        span: Bytes of each range.
     """
 
     def __init__(self, inum: Numbers, offset: Numbers, span: int) -> None:

@@ -23,7 +23,7 @@ class Read(NamedTuple):
 
     Attributes:
         items: EXTENT_ITEMs and METADATA_ITEMs; None if there are no more.
-        lost: ranges of virtual addresses in which there may be extents that could not be read.
+        lost: Ranges of virtual addresses in which there may be extents that could not be read.
             None reaches into an extent that is known.
     """
 
@@ -63,10 +63,10 @@ def within(
     Nothing reaches out of the range, whatever is on disk.
 
     Args:
-        fs: the filesystem.
-        batch: items of extents that begin in the range.
-        vaddr: virtual address at which the range begins.
-        length: bytes of the range.
+        fs: The filesystem.
+        batch: Items of extents that begin in the range.
+        vaddr: Virtual address at which the range begins.
+        length: Bytes of the range.
     """
     offset = batch.objectid - np.uint64(vaddr)
     inside = np.minimum(lengths(fs, batch).astype(np.uint64), np.uint64(length) - offset)

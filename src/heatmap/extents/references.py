@@ -66,11 +66,11 @@ def owning_trees(fs: FileSystem, batch: ItemBatch) -> Numbers:
     else tells.
 
     Args:
-        fs: the filesystem.
+        fs: The filesystem.
         batch: EXTENT_ITEMs and METADATA_ITEMs of its extent tree.
 
     Raises:
-        CorruptError: it raises errors, and references cannot be read.
+        CorruptError: It raises errors, and references cannot be read.
     """
     return _owners(fs, batch.objectid, _references(fs, batch), constants.MAX_LEVEL)
 
@@ -79,9 +79,9 @@ class _References(NamedTuple):
     """References to extents, an entry for each; in any order.
 
     Attributes:
-        extent: which extent it refers to, an index.
-        kind: its type.
-        number: the tree or the virtual address of the parent that it names.
+        extent: Which extent it refers to, an index.
+        kind: Its type.
+        number: The tree or the virtual address of the parent that it names.
     """
 
     extent: Indexes
@@ -99,10 +99,10 @@ def _owners(fs: FileSystem, vaddr: Numbers, found: _References, levels: int) -> 
     """Return the owners of the extents at vaddr.
 
     Args:
-        fs: the filesystem.
-        vaddr: where the extents begin.
-        found: references to them.
-        levels: how many levels of tree blocks there can be above them.
+        fs: The filesystem.
+        vaddr: Where the extents begin.
+        found: References to them.
+        levels: How many levels of tree blocks there can be above them.
     """
     noted = found.kind == constants.EXTENT_OWNER_REF_KEY
     shared = _is_shared(found.kind)

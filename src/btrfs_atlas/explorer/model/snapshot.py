@@ -28,12 +28,12 @@ class World(NamedTuple):
     """A filesystem as it was at one moment.
 
     Attributes:
-        generation: that of the last transaction that was committed.
-        groups: the block groups, by virtual address, ascending.
-        chunks: the chunks, by virtual address, ascending.
-        lines: the address lines, by their names.
+        generation: That of the last transaction that was committed.
+        groups: The block groups, by virtual address, ascending.
+        chunks: The chunks, by virtual address, ascending.
+        lines: The address lines, by their names.
         entries: Block groups and what could not be read on each line, ascending.
-        device_paths: by devid, as text; empty where it is not known, 'missing' if others are.
+        device_paths: By devid, as text; empty where it is not known, 'missing' if others are.
     """
 
     generation: int

@@ -55,8 +55,8 @@ class Tile(NamedTuple):
     """A tile of the map.
 
     Attributes:
-        png: the picture, a file.
-        complete: whether all that lies there was known; otherwise ask again later.
+        png: The picture, a file.
+        complete: Whether all that lies there was known; otherwise ask again later.
     """
 
     png: bytes
@@ -67,11 +67,11 @@ class Square(NamedTuple):
     """Which tile: a line, how it runs, and the place of the tile in the picture.
 
     Attributes:
-        line: the address line.
-        curve: one of `heatmap.curves.CURVES`.
-        zoom: from 0 to the largest of the line.
-        row: counted in tiles from the top.
-        column: counted in tiles from the left.
+        line: The address line.
+        curve: One of `heatmap.curves.CURVES`.
+        zoom: From 0 to the largest of the line.
+        row: Counted in tiles from the top.
+        column: Counted in tiles from the left.
     """
 
     line: Line
@@ -137,9 +137,9 @@ def draw(square: Square, shown: Intervals, colours: Palette) -> bytes:
     """Return a tile as PNG.
 
     Args:
-        square: which one.
-        shown: what lies there.
-        colours: what its values look like.
+        square: Which one.
+        shown: What lies there.
+        colours: What its values look like.
     """
     return _png(_pixels(square, shown, colours))
 
@@ -157,9 +157,9 @@ def marks(square: Square, start: Positions, length: Positions, kind: str) -> byt
     However short a range is, it is seen.
 
     Args:
-        square: which tile.
-        start: where the ranges begin, ascending, in bytes.
-        length: their lengths in bytes.
+        square: Which tile.
+        start: Where the ranges begin, ascending, in bytes.
+        length: Their lengths in bytes.
         kind: 'found' or 'changed'.
     """
     span = raster.Span(square.line.total_bytes, square.order)
@@ -205,9 +205,9 @@ def _borders(square: Square, positions: Positions, edges: Iterable[int]) -> NDAr
     """Return the pixels of a tile that differ from the one above or to the left.
 
     Args:
-        square: which tile.
-        positions: of its pixels, and of a row and a column before.
-        edges: bytes of the line at which something else begins.
+        square: Which tile.
+        positions: Of its pixels, and of a row and a column before.
+        edges: Bytes of the line at which something else begins.
     """
     total, pixels = square.line.total_bytes, 2 * square.order
     at = sorted({-(-(edge << pixels) // total) for edge in edges})
@@ -243,8 +243,8 @@ def _png(pixels: NDArray[np.uint8], colours: NDArray[np.uint8] | None = None) ->
     """Return a picture as PNG.
 
     Args:
-        pixels: array (rows, columns, 3), red, green and blue; with colours, (rows, columns).
-        colours: array (colours, 4), red, green, blue and opacity, of which the pixels are indexes.
+        pixels: Array (rows, columns, 3), red, green and blue; with colours, (rows, columns).
+        colours: Array (colours, 4), red, green, blue and opacity, of which the pixels are indexes.
     """
     from PIL import Image
 

@@ -28,10 +28,10 @@ class Used:
         size: Bytes of the file, if it is one.
         first: Virtual address of the first extent that was met.
         items: How many refer to extents on disk,
-        prealloc_bytes: how many bytes of files they only reserve, and
-        filled: how many bytes before the end of the file they fill.
+        prealloc_bytes: How many bytes of files they only reserve, and
+        filled: How many bytes before the end of the file they fill.
         inline: How many hold the content themselves, and
-        inline_bytes: its length.
+        inline_bytes: Its length.
         truncated: Whether there may be more.
     """
 

@@ -67,9 +67,9 @@ class Exported(NamedTuple):
     """A map in a file.
 
     Attributes:
-        html: the page.
-        left_out: the colourings that would have made it too large.
-        damage: what is damaged of the filesystem, in words; None if nothing is.
+        html: The page.
+        left_out: The colourings that would have made it too large.
+        damage: What is damaged of the filesystem, in words; None if nothing is.
     """
 
     html: str
@@ -86,11 +86,11 @@ def export(
     """Return a map as a page that needs nothing else.
 
     Args:
-        atlas: the map.
-        curve: one of heatmap.curves.CURVES.
+        atlas: The map.
+        curve: One of heatmap.curves.CURVES.
         colours: Names of the colourings. None: those that say so in their `export`, as far as
             there is room for them.
-        progress: called with how much is done, and how much there is to do.
+        progress: Called with how much is done, and how much there is to do.
 
     Raises:
         BtrfsError: Reading the extents takes too long.
@@ -137,7 +137,7 @@ class Pictures:
 
     Attributes:
         encoded: PNG files, base64.
-        nbytes: how long they are, together.
+        nbytes: How long they are, together.
     """
 
     def __init__(self) -> None:
@@ -167,9 +167,9 @@ class _Drawing:
     """The pictures of a map, as they are drawn.
 
     Attributes:
-        colours: the colourings that are drawn.
-        pictures: all pictures.
-        places: which of them lie where; see `contents()`.
+        colours: The colourings that are drawn.
+        pictures: All pictures.
+        places: Which of them lie where; see `contents()`.
     """
 
     def __init__(self, atlas: Atlas, curve: str, progress: Progress) -> None:
@@ -195,7 +195,7 @@ class _Drawing:
         """Draw colourings.
 
         Args:
-            limits: the colourings, each with the bytes that the pictures may take in all. One that
+            limits: The colourings, each with the bytes that the pictures may take in all. One that
                 is over its limit is left out.
         """
         steps = sum(_READING + len(_squares(line)) for line in self._atlas.lines.values())
