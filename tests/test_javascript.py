@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from btrfs_atlas.explorer.atlas import Atlas
-from btrfs_atlas.explorer.render.colourings import NAMES
 from btrfs_atlas.explorer.search.details import at, details
 from btrfs_atlas.explorer.search.find import find
 from btrfs_atlas.explorer.web import export, overview
 from btrfs_atlas.explorer.web.page import STATIC
+from heatmap.colourings import colourings
 from tests import support
 from tests.support.javascript import FOLDER
 from tests.support.programs import SAMPLE
@@ -88,7 +88,7 @@ def answers_of(atlas: Atlas) -> Iterator[tuple[str, Any]]:
         "ServedContents",
         {"filesystem": overview.filesystem(atlas), "sketch": overview.sketch(atlas, 0)},
     )
-    for colour in NAMES:
+    for colour in (one.name for one in colourings()):
         yield "Legend", overview.legend(atlas, "physical", colour, 0)
     for query in ("machines/disk", f"group {next(iter(atlas.groups))}"):
         yield "FindResult", find(atlas, query, "physical", "hilbert").record()

@@ -25,6 +25,7 @@ const EXTENT = {
   refs: 1,
   kind: "extent tree",
   owner: "",
+  colours: [],
 };
 
 test("a pixel is called after its extent, else after its block group, else after its state", () => {

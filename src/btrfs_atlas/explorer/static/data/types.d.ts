@@ -160,6 +160,8 @@ export interface Extent {
   refs: number;
   kind: string;
   owner: string;
+  /** What colourings say of it that its numbers do not: title of the colouring, name of the colour. */
+  colours: { title: string; name: string }[];
 }
 
 export interface Owners {

@@ -1,7 +1,7 @@
 // What the panel says about a pixel: its addresses, extent, owners and block group.
 
 import { el, fact, facts, present } from "../ui/elements.js";
-import { count, counted, percent, size } from "../ui/format.js";
+import { capitalised, count, counted, percent, size } from "../ui/format.js";
 import { deviceName, generationAge, groupDescription, pixelTitle } from "./descriptions.js";
 import { namedBar, section, usageBar } from "./panel-parts.js";
 
@@ -51,6 +51,7 @@ function extentFacts(extent, newest) {
     fact("Generation", generationAge(extent.generation, newest)),
     fact("References", count(extent.refs)),
     fact("Owner", extent.owner),
+    ...extent.colours.map(({ title, name }) => fact(capitalised(title), name)),
   );
 }
 

@@ -2,10 +2,10 @@
 
 import { isSamePixel } from "../data/view.js";
 import { el, fact, facts } from "../ui/elements.js";
-import { size, sizeOfWhole } from "../ui/format.js";
+import { capitalised, size, sizeOfWhole } from "../ui/format.js";
 import { deviceName, generationAge, groupDescription, pixelTitle } from "./descriptions.js";
 
-/** @import { Pixel, PixelInfo } from "../data/types.js" */
+/** @import { Extent, Pixel, PixelInfo } from "../data/types.js" */
 
 const DELAY_MS = 40;
 const GAP = 16;
@@ -111,9 +111,20 @@ function description({ device, vaddr, group, extent }, newest) {
     vaddr && fact("Virtual", vaddr),
     group && fact("Block group", groupDescription(group)),
     group && fact("Used", sizeOfWhole(group.used, group.length)),
-    extent && fact("Extent", `${size(extent.length)} at ${extent.vaddr}`),
-    extent && fact("Generation", generationAge(extent.generation, newest)),
-    extent && fact("References", extent.refs),
-    extent && fact("Owner", extent.owner),
+    ...(extent ? extentFacts(extent, newest) : []),
   );
+}
+
+/**
+ * @param {Extent} extent
+ * @param {string} newest
+ */
+function extentFacts(extent, newest) {
+  return [
+    fact("Extent", `${size(extent.length)} at ${extent.vaddr}`),
+    fact("Generation", generationAge(extent.generation, newest)),
+    fact("References", extent.refs),
+    fact("Owner", extent.owner),
+    ...extent.colours.map(({ title, name }) => fact(capitalised(title), name)),
+  ];
 }
