@@ -285,7 +285,7 @@ class FileSystem:
         except CorruptError as error:
             if len(batch) == 1:
                 key = batch.key(0).key
-                self._source.lose(tree, key, key, error)
+                self._source.skip_or_raise(tree, key, key, error)
                 return
             middle = len(batch) // 2
             yield from self._columns(batch.select(slice(0, middle)), cls, tree)
@@ -386,7 +386,7 @@ class FileSystem:
         tree = constants.EXTENT_TREE_OBJECTID
         found = self._source.search(tree, min_key, max_key)
         extent: ExtentItem | MetaDataItem | None = None
-        for item in lookup.made(self._source, tree, found, make):
+        for item in lookup.decode_items(self._source, tree, found, make):
             if isinstance(item, ExtentItem | MetaDataItem):
                 if extent is not None:
                     yield extent
@@ -459,7 +459,7 @@ class FileSystem:
         """
         source = self._unmounted_source()
         found = source.search_root(root, min_key or _MIN_KEY, max_key or _MAX_KEY)
-        return lookup.made(source, root.objectid, found, classify)
+        return lookup.decode_items(source, root.objectid, found, classify)
 
     def log_trees(self) -> Iterator[RootItem]:
         """Yield the roots of the log trees, one per subvolume: key.offset is its number.

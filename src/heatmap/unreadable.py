@@ -38,7 +38,7 @@ def on_device(fs: FileSystem, device: DevItem, known: Sequence[int]) -> list[Ran
             lost.max_key.offset + 1 if lost.max_key < last else device.total_bytes,
         )
         for lost in fs.lost
-        if lost.touches(constants.DEV_TREE_OBJECTID, first, last)
+        if lost.overlaps(constants.DEV_TREE_OBJECTID, first, last)
     ]
     return up_to_known(starts, known, device.total_bytes)
 
@@ -84,7 +84,7 @@ def is_block_group_lost(fs: FileSystem, vaddr: int) -> bool:
         tree = constants.BLOCK_GROUP_TREE_OBJECTID
     first = Key(vaddr, constants.BLOCK_GROUP_ITEM_KEY, 0)
     last = Key(vaddr, constants.BLOCK_GROUP_ITEM_KEY, constants.ULLONG_MAX)
-    return any(lost.touches(tree, first, last) for lost in fs.lost)
+    return any(lost.overlaps(tree, first, last) for lost in fs.lost)
 
 
 def is_chunk_tree_damaged(fs: FileSystem) -> bool:

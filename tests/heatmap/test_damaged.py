@@ -127,8 +127,8 @@ def test_what_is_lost_counts_once(image: Path) -> None:
         damage = cast("Any", fs._source).log
         begin = Key(known.devid, constants.DEV_EXTENT_KEY, known.paddr) + 1
         middle = Key(known.devid, constants.DEV_EXTENT_KEY, 100 << 20)
-        damage.lose(LostKeys(DEV_TREE, begin, middle - 1, "made up"))
-        damage.lose(LostKeys(DEV_TREE, middle, Key(-1, -1, -1), "made up"))
+        damage.add_lost(LostKeys(DEV_TREE, begin, middle - 1, "made up"))
+        damage.add_lost(LostKeys(DEV_TREE, middle, Key(-1, -1, -1), "made up"))
         lose_a_chunk(fs)
         fs.dev_extents = lambda *_: iter([known])  # type: ignore[method-assign]
         grid = devices(fs)
@@ -156,7 +156,7 @@ def test_device_tree_and_a_chunk_that_are_lost(image: Path, tmp_path: Path) -> N
 
 def lose_a_chunk(fs: FileSystem) -> None:
     key = next(fs.chunks()).key
-    cast("Any", fs._source).log.lose(LostKeys(CHUNK_TREE, key, key, "made up"))
+    cast("Any", fs._source).log.add_lost(LostKeys(CHUNK_TREE, key, key, "made up"))
 
 
 def test_chunk_tree_that_is_lost(image: Path, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_chunk_that_is_lost(image: Path) -> None:
         all_chunks = list(fs.chunks())
         key = all_chunks[1].key
         damage = cast("Any", fs._source).log
-        damage.lose(LostKeys(CHUNK_TREE, key, key, "made up"))
+        damage.add_lost(LostKeys(CHUNK_TREE, key, key, "made up"))
         fs.chunks = lambda *_: iter([all_chunks[0], *all_chunks[2:]])  # type: ignore[method-assign]
         assert np.array_equal(chunks(fs).pixels, whole)
 

@@ -116,7 +116,7 @@ def _require_trees(fs: FileSystem, source: DiskSource, checked: Checked) -> None
         except TreeNotFoundError:
             checked.add("tree-missing", f"tree {number}, {_name(number)}", tree=number)
         except UNREADABLE as error:
-            source.lose(number, 0, KEY_MAX, error)
+            source.skip_or_raise(number, 0, KEY_MAX, error)
 
 
 def is_subvolume(tree: int) -> bool:
@@ -134,7 +134,7 @@ def _trees(fs: FileSystem, source: DiskSource, checked: Checked) -> Iterator[Tre
         try:
             yield Tree(number, _name(number), source.root(number))
         except UNREADABLE as error:
-            source.lose(number, 0, KEY_MAX, error)
+            source.skip_or_raise(number, 0, KEY_MAX, error)
     for item in fs.search(constants.ROOT_TREE_OBJECTID):
         if isinstance(item, RootItem):
             yield from _tree_of(item, _name_of(item), source.superblock.generation, checked)
@@ -204,9 +204,9 @@ class _Walk:
     def tree(self, tree: Tree) -> None:
         """Read what has not been read yet of a tree, and check it."""
         rules = ItemRules(self._fs, self._source, tree.number, self._checked)
-        lose = partial(self._source.lose, tree.number)
+        on_unreadable = partial(self._source.skip_or_raise, tree.number)
         reader = self._source.trees
-        bulk = BulkReader(reader.store, reader.block_format, self._source.log, lose)
+        bulk = BulkReader(reader.store, reader.block_format, self._source.log, on_unreadable)
         blocks, items = len(self._vaddrs), 0
         leaves = self._new_leaves(tree, tree.root)
         for batch in bulk.batches(leaves, 0, KEY_MAX):
@@ -236,7 +236,7 @@ class _Walk:
         try:
             node = self._source.trees.read(pointer)
         except UNREADABLE as error:
-            self._source.lose(tree.number, pointer.min_key or 0, pointer.max_key, error)
+            self._source.skip_or_raise(tree.number, pointer.min_key or 0, pointer.max_key, error)
             return
         if not isinstance(node, Node):
             return

@@ -452,8 +452,8 @@ class _Search:
         root = self._root(tree)
         if root is None or self._source is None:
             return
-        lose = partial(self._lose, tree)
-        yield from self._source.trees.blocks(root, level, first, last, lose)
+        on_unreadable = partial(self._skip_keys, tree)
+        yield from self._source.trees.blocks(root, level, first, last, on_unreadable)
 
     def _root(self, tree: int) -> Pointer | None:
         """Return where the root of a tree is, be it deleted; None if there is no such tree."""
@@ -470,7 +470,7 @@ class _Search:
                 deleted = list(self._fs.subvolumes(tree, tree))
                 return root_pointer(deleted[-1]) if deleted else None
         except UNREADABLE as error:
-            self._lose(tree, 0, KEY_MAX, error)
+            self._skip_keys(tree, 0, KEY_MAX, error)
             return None
 
     def _read(self, pointer: Pointer) -> Leaf | Node | None:
@@ -491,9 +491,9 @@ class _Search:
             raise error
         self.complete = False
 
-    def _lose(self, tree: int, min_key: int, max_key: int, error: BtrfsError) -> None:
+    def _skip_keys(self, tree: int, min_key: int, max_key: int, error: BtrfsError) -> None:
         assert self._source is not None
-        self._source.lose(tree, min_key, max_key, error)
+        self._source.skip_or_raise(tree, min_key, max_key, error)
         self.complete = False
 
     def _may_look(self) -> bool:

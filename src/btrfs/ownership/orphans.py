@@ -230,8 +230,8 @@ class _Trees:
         return max(0.0, 1 - left / root.bytes_used) if root.bytes_used else None
 
     def _opened(self) -> DiskSource:
-        from btrfs.source.disk.opening import open_unmounted
         from btrfs.source.disk.source import DiskSource
+        from btrfs.source.opening import open_unmounted
 
         source = self._fs._source
         if isinstance(source, DiskSource):

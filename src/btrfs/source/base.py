@@ -74,7 +74,7 @@ class Source(Protocol):
         A batch has some thousands of items, so memory does not grow with the filesystem.
         """
 
-    def lose(self, tree: int, min_key: int, max_key: int, error: BtrfsError, /) -> None:
+    def skip_or_raise(self, tree: int, min_key: int, max_key: int, error: BtrfsError, /) -> None:
         """Leave out the items between two keys, as numbers, or raise the error."""
 
     def fs_info(self) -> FsInfo:

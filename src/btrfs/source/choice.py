@@ -58,7 +58,7 @@ def _open_source(paths: list[str], choice: SourceChoice, options: ReadOptions) -
         if is_elsewhere and os.path.isfile(paths[0]):
             return _open_file(paths[0], options)
     if choice == "unmounted":
-        from btrfs.source.disk.opening import open_unmounted
+        from btrfs.source.opening import open_unmounted
 
         return open_unmounted(paths, options)
     if choice == "mounted":
@@ -93,7 +93,7 @@ def _mount_of(paths: list[str]) -> str | None:
 def _is_device_or_image(path: str) -> bool:
     mode = os.stat(path).st_mode
     if stat.S_ISREG(mode):
-        from btrfs.source.disk.opening import holds_btrfs
+        from btrfs.source.opening import holds_btrfs
 
         return holds_btrfs(path)
     return stat.S_ISBLK(mode)

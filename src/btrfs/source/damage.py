@@ -68,7 +68,7 @@ class LostKeys(NamedTuple):
     max_key: Key
     reason: str
 
-    def touches(self, tree: int, first: Key, last: Key) -> bool:
+    def overlaps(self, tree: int, first: Key, last: Key) -> bool:
         """Return whether an item of a tree may be lost whose key lies between two keys."""
         return self.tree == tree and self.min_key <= last and self.max_key >= first
 
@@ -117,7 +117,7 @@ class DamageLog:
         for damage in other.damage:
             self._add(damage)
 
-    def lose(self, lost: LostKeys) -> None:
+    def add_lost(self, lost: LostKeys) -> None:
         """Remember keys that were left out."""
         if self._is_new(lost[:3], self.lost):
             self.lost.append(lost)

@@ -103,7 +103,7 @@ class KernelSource:
                 return
             buf_size = _BATCH_BUF_SIZE
 
-    def lose(self, _tree: int, _min_key: int, _max_key: int, error: BtrfsError, /) -> None:
+    def skip_or_raise(self, _tree: int, _min_key: int, _max_key: int, error: BtrfsError, /) -> None:
         raise error
 
     def fs_info(self) -> ioctl.FsInfo:

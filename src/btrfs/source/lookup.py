@@ -15,20 +15,22 @@ from btrfs.ondisk.profiles import check_chunk
 from btrfs.ondisk.struct import Bytes
 from btrfs.source.base import Source
 
-__all__ = ["block_group", "block_group_tree", "block_groups", "chunks", "items", "made"]
+__all__ = ["block_group", "block_group_tree", "block_groups", "chunks", "decode_items", "items"]
 
 
 def items(
     source: Source, tree: int, min_key: Key, max_key: Key, nr_items: int | None = None
 ) -> Iterator[ItemData]:
     """Yield the items of a tree between two keys as objects."""
-    return made(source, tree, source.search(tree, min_key, max_key, nr_items=nr_items), classify)
+    return decode_items(
+        source, tree, source.search(tree, min_key, max_key, nr_items=nr_items), classify
+    )
 
 
 _Item = TypeVar("_Item")
 
 
-def made(
+def decode_items(
     source: Source,
     tree: int,
     found: Iterable[tuple[SearchHeader, Bytes]],
@@ -40,7 +42,7 @@ def made(
             item = make(header, data)
         except CorruptError as error:
             key = Key(header.objectid, header.type, header.offset).key
-            source.lose(tree, key, key, error)
+            source.skip_or_raise(tree, key, key, error)
         else:
             yield item
 
@@ -54,7 +56,7 @@ def chunks(
     max_key = Key(objectid, key_type, max_vaddr)
     tree = constants.CHUNK_TREE_OBJECTID
     found = source.search(tree, min_key, max_key, nr_items=nr_items)
-    return made(source, tree, found, _checked_chunk)
+    return decode_items(source, tree, found, _checked_chunk)
 
 
 def _checked_chunk(header: SearchHeader, data: Bytes) -> Chunk:

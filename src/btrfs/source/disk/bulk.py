@@ -2,8 +2,8 @@
 
 In a leaf, the records of the items have a fixed stride, so the records of a whole batch of leaves
 are taken with one array of positions. All checks of :mod:`btrfs.source.disk.node` are made here
-too, on arrays. Where a block does not pass them, or could not be read, the careful reader of single
-blocks has a look: it finds another copy, or says what is wrong.
+too, on arrays. A block that does not pass them, or that could not be read, is read again by
+:func:`btrfs.source.disk.store.read_block`: it finds another copy, or says what is wrong.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from btrfs.source.disk.node import (
     Header,
     Pointer,
 )
-from btrfs.source.disk.store import UNREADABLE, BlockStore, read_block
-from btrfs.source.disk.tree import Lose
+from btrfs.source.disk.store import UNREADABLE, BlockStore, UnreadableHandler, read_block
 
 __all__ = ["BulkReader"]
 
@@ -46,16 +45,20 @@ class BulkReader:
         store: Where the blocks are.
         block_format: What they have in common.
         log: Remembers the copies of blocks that are damaged.
-        lose: What to do where no copy of a block passes all checks.
+        on_unreadable: What to do where no copy of a block passes all checks.
     """
 
     def __init__(
-        self, store: BlockStore, block_format: BlockFormat, log: DamageLog, lose: Lose
+        self,
+        store: BlockStore,
+        block_format: BlockFormat,
+        log: DamageLog,
+        on_unreadable: UnreadableHandler,
     ) -> None:
         self._store = store
         self._format = block_format
         self._log = log
-        self._lose = lose
+        self._on_unreadable = on_unreadable
 
     def batches(
         self, pointers: Iterator[Pointer], min_key: int, max_key: int
@@ -99,7 +102,7 @@ class BulkReader:
             try:
                 data, _ = read_block(self._store, self._format, leaf, self._log)
             except UNREADABLE as error:
-                self._lose(leaf.min_key or 0, leaf.max_key, error)
+                self._on_unreadable(leaf.min_key or 0, leaf.max_key, error)
                 lost.append(index)
             else:
                 blocks[index] = np.frombuffer(data, np.uint8)
@@ -181,9 +184,9 @@ def _suspicious_leaves(
     if not len(batch):
         # Nothing but the root of an empty tree has no items, and it has no neighbours.
         return np.empty(0, np.intp)
-    behind = np.append(first[1:], len(batch))
+    end = np.append(first[1:], len(batch))
     ends = starts.astype(np.int64) + batch.size
-    end_of_records = (behind - first) * ITEM_RECORD_SIZE
+    end_of_records = (end - first) * ITEM_RECORD_SIZE
     end_of_bodies = block_format.nodesize - HEADER_SIZE
     bad = np.minimum.reduceat(starts, first) < end_of_records
     bad |= np.maximum.reduceat(ends, first) > end_of_bodies
@@ -193,7 +196,7 @@ def _suspicious_leaves(
         leaf.min_key is not None and key != leaf.min_key
         for leaf, key in zip(leaves, batch.keys(first), strict=True)
     ]
-    bad |= [key > leaf.max_key for leaf, key in zip(leaves, batch.keys(behind - 1), strict=True)]
+    bad |= [key > leaf.max_key for leaf, key in zip(leaves, batch.keys(end - 1), strict=True)]
     # Keys ascend from leaf to leaf too. An item out of order belongs to the last leaf that begins
     # at or before it.
     out_of_order = np.flatnonzero(~_ascending(batch)) + 1
@@ -218,20 +221,20 @@ def _ascending(batch: ItemBatch) -> NDArray[np.bool_]:
 
 def _between(batch: ItemBatch, min_key: int, max_key: int) -> ItemBatch:
     """Cut off the items whose keys are not between two keys."""
-    first, behind = 0, len(batch)
-    if first < behind and batch.key(0) < min_key:
-        first = _bisect(batch, min_key, first, behind)
-    if first < behind and batch.key(behind - 1) > max_key:
-        behind = _bisect(batch, max_key + 1, first, behind)
-    return batch if behind - first == len(batch) else batch.select(slice(first, behind))
+    first, end = 0, len(batch)
+    if first < end and batch.key(0) < min_key:
+        first = _bisect(batch, min_key, first, end)
+    if first < end and batch.key(end - 1) > max_key:
+        end = _bisect(batch, max_key + 1, first, end)
+    return batch if end - first == len(batch) else batch.select(slice(first, end))
 
 
-def _bisect(batch: ItemBatch, key: int, first: int, behind: int) -> int:
+def _bisect(batch: ItemBatch, key: int, first: int, end: int) -> int:
     """Return the index of the first item whose key is not below the one given."""
-    while first < behind:
-        middle = (first + behind) // 2
+    while first < end:
+        middle = (first + end) // 2
         if batch.key(middle) < key:
             first = middle + 1
         else:
-            behind = middle
+            end = middle
     return first

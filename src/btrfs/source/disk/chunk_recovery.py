@@ -80,7 +80,7 @@ def known_chunks(
     else:
         reason = f"read as it was at generation {best.chunk_root_generation}: {chunks}"
         log.note(f"the chunk tree cannot be read, and is {reason}")
-        log.lose(LostKeys(constants.CHUNK_TREE_OBJECTID, Key(0, 0, 0), Key(-1, -1, -1), reason))
+        log.add_lost(LostKeys(constants.CHUNK_TREE_OBJECTID, Key(0, 0, 0), Key(-1, -1, -1), reason))
     return best, known.chunks
 
 
@@ -108,10 +108,10 @@ class _Disjoint:
     def add(self, chunk: Chunk) -> bool:
         """Add a chunk, unless its place is taken; return whether it was not."""
         index = bisect_left(self.chunks, chunk.vaddr, key=lambda other: other.vaddr)
-        before, behind = self.chunks[max(0, index - 1) : index], self.chunks[index : index + 1]
+        before, after = self.chunks[max(0, index - 1) : index], self.chunks[index : index + 1]
         if any(other.vaddr + other.length > chunk.vaddr for other in before):
             return False
-        if any(other.vaddr < chunk.vaddr + chunk.length for other in behind):
+        if any(other.vaddr < chunk.vaddr + chunk.length for other in after):
             return False
         self.chunks.insert(index, chunk)
         return True

@@ -28,9 +28,9 @@ from btrfs.source import lookup
 from btrfs.source.base import ReadOptions
 from btrfs.source.damage import DamageLog, LostKeys
 from btrfs.source.disk.node import BlockFormat, Pointer
-from btrfs.source.disk.store import UNREADABLE, BlockStore
+from btrfs.source.disk.store import UNREADABLE, BlockStore, UnreadableHandler
 from btrfs.source.disk.superblock import Superblock, is_usable
-from btrfs.source.disk.tree import Lose, TreeReader
+from btrfs.source.disk.tree import TreeReader
 
 if TYPE_CHECKING:
     from btrfs.ondisk.columns import ItemBatch
@@ -102,11 +102,13 @@ class DiskSource:
         nr_items: int | None = None,
     ) -> Iterator[tuple[SearchHeader, Bytes]]:
         tree = self._resolved(tree)
-        root = self._root_or_lose(tree)
+        root = self._root_or_skip(tree)
         if root is None:
             return
         left = ULLONG_MAX if nr_items is None else nr_items
-        for item in self.trees.items(root, min_key.key, max_key.key, self._loser(tree)):
+        for item in self.trees.items(
+            root, min_key.key, max_key.key, self._unreadable_handler(tree)
+        ):
             if left <= 0:
                 return
             if min_transid <= item[0].transid <= max_transid:
@@ -115,9 +117,11 @@ class DiskSource:
 
     def batches(self, tree: int, min_key: Key, max_key: Key) -> Iterator[ItemBatch]:
         tree = self._resolved(tree)
-        root = self._root_or_lose(tree)
+        root = self._root_or_skip(tree)
         if root is not None:
-            yield from self.trees.batches(root, min_key.key, max_key.key, self._loser(tree))
+            yield from self.trees.batches(
+                root, min_key.key, max_key.key, self._unreadable_handler(tree)
+            )
 
     def search_root(
         self, root: RootItem, min_key: Key, max_key: Key
@@ -130,21 +134,21 @@ class DiskSource:
         Raises:
             CorruptError: A tree block has no copy that passes all checks.
         """
-        lose = self._loser(root.objectid)
+        on_unreadable = self._unreadable_handler(root.objectid)
         try:
             pointer = root_pointer(root)
         except CorruptError as error:
-            lose(0, KEY_MAX, error)
+            on_unreadable(0, KEY_MAX, error)
             return
-        yield from self.trees.items(pointer, min_key.key, max_key.key, lose)
+        yield from self.trees.items(pointer, min_key.key, max_key.key, on_unreadable)
 
-    def lose(self, tree: int, min_key: int, max_key: int, error: BtrfsError, /) -> None:
+    def skip_or_raise(self, tree: int, min_key: int, max_key: int, error: BtrfsError, /) -> None:
         if self.on_error == "raise":
             raise error
-        self.log.lose(LostKeys(tree, _key(min_key), _key(max_key), str(error)))
+        self.log.add_lost(LostKeys(tree, _key(min_key), _key(max_key), str(error)))
 
-    def _loser(self, tree: int) -> Lose:
-        return partial(self.lose, tree)
+    def _unreadable_handler(self, tree: int) -> UnreadableHandler:
+        return partial(self.skip_or_raise, tree)
 
     def blocks_from(self, root: RootItem, key: Key) -> float:
         """Return about how many blocks of a tree there are from a key on.
@@ -242,7 +246,7 @@ class DiskSource:
         except UNREADABLE:
             return constants.FS_TREE_OBJECTID
 
-    def _root_or_lose(self, tree: int) -> Pointer | None:
+    def _root_or_skip(self, tree: int) -> Pointer | None:
         """Return where the root of a tree is; None if nobody can tell and that is no error.
 
         Raises:
@@ -251,7 +255,7 @@ class DiskSource:
         try:
             return self.root(tree)
         except UNREADABLE as error:
-            self.lose(tree, 0, KEY_MAX, error)
+            self.skip_or_raise(tree, 0, KEY_MAX, error)
             return None
 
     def root(self, tree: int) -> Pointer:
@@ -308,7 +312,7 @@ class DiskSource:
         first = Key(tree, constants.ROOT_ITEM_KEY, 0)
         last = Key(tree, constants.ROOT_ITEM_KEY, ULLONG_MAX)
         for lost in self.log.lost:
-            if lost.touches(constants.ROOT_TREE_OBJECTID, first, last):
+            if lost.overlaps(constants.ROOT_TREE_OBJECTID, first, last):
                 raise CorruptError(f"the place of tree {tree} is not known: {lost.reason}")
         raise TreeNotFoundError(f"there is no tree {tree} in this filesystem")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from btrfs.errors import BtrfsError, CorruptError, MissingDeviceError
@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 
     from btrfs.source.disk.devices import Device
 
-__all__ = ["UNREADABLE", "BlockStore", "Copy", "read_block"]
+__all__ = ["UNREADABLE", "BlockStore", "Copy", "UnreadableHandler", "read_block"]
 
 UNREADABLE = (CorruptError, MissingDeviceError)
 """What is raised where none of the copies of a block is good."""
+
+UnreadableHandler = Callable[[int, int, BtrfsError], None]
+"""Is called for a block that cannot be read, with the lowest and the highest key below it as
+numbers, and the error. It raises the error, or returns: then the items of the block are left out.
+"""
 
 
 class Copy(NamedTuple):
@@ -92,7 +97,7 @@ def read_block(
             try:
                 block = parse_block(copy.data, block_format, pointer)
             except CorruptError as error:
-                # A stripe of which nobody knows that it is wrong makes a wrong reconstruction.
+                # A reconstruction is wrong if one of the stripes that it is made from is wrong.
                 if not copy.rebuilt:
                     errors.append(error.on(copy.device, copy.paddr))
                 continue

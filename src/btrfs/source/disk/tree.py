@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import copy
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
@@ -12,18 +12,12 @@ from btrfs.errors import BtrfsError
 from btrfs.ondisk.items.base import SearchHeader
 from btrfs.source.damage import DamageLog
 from btrfs.source.disk.node import BlockFormat, Leaf, Node, Pointer
-from btrfs.source.disk.store import UNREADABLE, BlockStore, read_block
+from btrfs.source.disk.store import UNREADABLE, BlockStore, UnreadableHandler, read_block
 
 if TYPE_CHECKING:
     from btrfs.ondisk.columns import ItemBatch
 
-__all__ = ["Lose", "TreeReader"]
-
-Lose = Callable[[int, int, BtrfsError], None]
-"""Takes the lowest and the highest key below a block that cannot be read, and why not.
-
-It raises that, or returns: then what is below the block is left out.
-"""
+__all__ = ["TreeReader"]
 
 # A look-up needs a path from the root to a leaf. A parsed block takes some 100 KiB.
 _CACHED_BLOCKS = 16
@@ -55,7 +49,7 @@ class TreeReader:
         self._sizes: dict[Pointer, float] = {}
 
     def items(
-        self, root: Pointer, min_key: int, max_key: int, lose: Lose
+        self, root: Pointer, min_key: int, max_key: int, on_unreadable: UnreadableHandler
     ) -> Iterator[tuple[SearchHeader, memoryview]]:
         """Yield header and body of the items of a tree between two keys, both included.
 
@@ -63,25 +57,32 @@ class TreeReader:
             root: Root of the tree.
             min_key: The lowest key, and
             max_key: the highest key wanted.
-            lose: What to do where no copy of a block passes all checks.
+            on_unreadable: What to do where no copy of a block passes all checks.
         """
-        for leaves in self._leaves(root, min_key, max_key, lose):
+        for leaves in self._leaves(root, min_key, max_key, on_unreadable):
             for pointer in leaves:
-                leaf = self._read_or_lose(pointer, lose)
+                leaf = self._read_or_skip(pointer, on_unreadable)
                 if leaf is not None:
                     assert isinstance(leaf, Leaf)
                     yield from leaf.items(min_key, max_key)
 
-    def batches(self, root: Pointer, min_key: int, max_key: int, lose: Lose) -> Iterator[ItemBatch]:
+    def batches(
+        self, root: Pointer, min_key: int, max_key: int, on_unreadable: UnreadableHandler
+    ) -> Iterator[ItemBatch]:
         """Yield the same items many at a time."""
         from btrfs.source.disk.bulk import BulkReader
 
-        leaves = chain.from_iterable(self._leaves(root, min_key, max_key, lose))
-        reader = BulkReader(self.store, self.block_format, self._log, lose)
+        leaves = chain.from_iterable(self._leaves(root, min_key, max_key, on_unreadable))
+        reader = BulkReader(self.store, self.block_format, self._log, on_unreadable)
         return reader.batches(leaves, min_key, max_key)
 
     def blocks(
-        self, root: Pointer, level: int, min_key: int, max_key: int, lose: Lose
+        self,
+        root: Pointer,
+        level: int,
+        min_key: int,
+        max_key: int,
+        on_unreadable: UnreadableHandler,
     ) -> Iterator[Pointer]:
         """Yield where the blocks of one level are that may hold keys between two keys.
 
@@ -90,10 +91,12 @@ class TreeReader:
             level: Level of the blocks, 0 for leaves; there are none above the root.
             min_key: The lowest key, and
             max_key: the highest key wanted.
-            lose: What to do where no copy of a block further up passes all checks.
+            on_unreadable: What to do where no copy of a block further up passes all checks.
         """
         if level <= root.level:
-            yield from chain.from_iterable(self._leaves(root, min_key, max_key, lose, level))
+            yield from chain.from_iterable(
+                self._leaves(root, min_key, max_key, on_unreadable, level)
+            )
 
     def read(self, pointer: Pointer) -> Leaf | Node:
         """Return a block.
@@ -119,8 +122,8 @@ class TreeReader:
     def blocks_from(self, root: Pointer, key: int) -> float:
         """Return about how many blocks of a tree there are from a key on.
 
-        The path to the key is followed. How much there is behind it is estimated from some of the
-        blocks there. No block is read that only holds lower keys.
+        The path to the key is followed. How many blocks come after it is estimated from a sample of
+        them. No block is read that only holds lower keys.
 
         Raises:
             CorruptError: A block has no copy that passes all checks.
@@ -128,8 +131,8 @@ class TreeReader:
         if root.level == 0:
             return 1.0
         node = self._node(root)
-        at_key, *behind = node.children_between(key, root.max_key)
-        return 1 + self.blocks_from(at_key, key) + self._blocks_below(behind, node)
+        at_key, *after = node.children_between(key, root.max_key)
+        return 1 + self.blocks_from(at_key, key) + self._blocks_below(after, node)
 
     def _size(self, root: Pointer) -> float:
         """Return about how many blocks there are from one downwards."""
@@ -159,7 +162,12 @@ class TreeReader:
         return node
 
     def _leaves(
-        self, pointer: Pointer, min_key: int, max_key: int, lose: Lose, level: int = 0
+        self,
+        pointer: Pointer,
+        min_key: int,
+        max_key: int,
+        on_unreadable: UnreadableHandler,
+        level: int = 0,
     ) -> Iterator[list[Pointer]]:
         """Yield the leaves that may hold keys between two keys, all below one node at a time.
 
@@ -168,7 +176,7 @@ class TreeReader:
         if pointer.level == level:
             yield [pointer]
             return
-        node = self._read_or_lose(pointer, lose)
+        node = self._read_or_skip(pointer, on_unreadable)
         if node is None:
             return
         assert isinstance(node, Node)
@@ -177,13 +185,15 @@ class TreeReader:
             yield children
             return
         for child in children:
-            yield from self._leaves(child, min_key, max_key, lose, level)
+            yield from self._leaves(child, min_key, max_key, on_unreadable, level)
 
-    def _read_or_lose(self, pointer: Pointer, lose: Lose) -> Leaf | Node | None:
+    def _read_or_skip(
+        self, pointer: Pointer, on_unreadable: UnreadableHandler
+    ) -> Leaf | Node | None:
         try:
             return self.read(pointer)
         except UNREADABLE as error:
-            lose(pointer.min_key or 0, pointer.max_key, error)
+            on_unreadable(pointer.min_key or 0, pointer.max_key, error)
             return None
 
 

@@ -112,7 +112,7 @@ class Reader:
     def losses(self, tree: int, first: Key, last: Key) -> list[str]:
         """Return in words what of a range of keys could not be read."""
         with self.atlas.lock:
-            lost = [lost for lost in self.fs.lost if lost.touches(tree, first, last)]
+            lost = [lost for lost in self.fs.lost if lost.overlaps(tree, first, last)]
         return [f"Some of it could not be read: {text_of(lost[0].reason)}."] if lost else []
 
     def home(self) -> int:
