@@ -16,7 +16,7 @@ from btrfs.ondisk.items.base import SearchHeader
 from btrfs.ondisk.key import Key
 from btrfs.ondisk.struct import Bytes
 from btrfs.source.damage import DamageLog
-from btrfs.source.descriptor import Descriptor
+from btrfs.source.descriptor import Descriptor, SharedNumber
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,8 +49,9 @@ class KernelSource:
         self.path = path
         self.log = DamageLog()
         self._descriptor = Descriptor(_open(path))
+        self._shared = SharedNumber(self._descriptor)
         try:
-            ioctl.fs_info(self.fd)
+            self.fs_info()
         except OSError as error:
             self.close()
             if error.errno in (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP):
@@ -62,7 +63,14 @@ class KernelSource:
 
     @property
     def fd(self) -> int:
-        """Descriptor of the path, or of its folder if it is neither a folder nor a plain file."""
+        """Descriptor of the path, or of its folder if it is neither a folder nor a plain file.
+
+        It may be closed: this source does not read through it.
+        """
+        return self._shared.fd
+
+    @property
+    def _fd(self) -> int:
         return self._descriptor.fd
 
     def search(
@@ -75,7 +83,7 @@ class KernelSource:
         nr_items: int | None = None,
     ) -> Iterator[tuple[SearchHeader, Bytes]]:
         return ioctl.search_v2(
-            self.fd, tree, min_key, max_key, min_transid, max_transid, nr_items, _SEARCH_BUF_SIZE
+            self._fd, tree, min_key, max_key, min_transid, max_transid, nr_items, _SEARCH_BUF_SIZE
         )
 
     def batches(self, tree: int, min_key: Key, max_key: Key) -> Iterator[ItemBatch]:
@@ -87,7 +95,7 @@ class KernelSource:
             args = np.empty(ioctl.SEARCH_V2_ARGS_SIZE + buf_size, np.uint8)
             view = args.data
             try:
-                count = ioctl.search_v2_into(self.fd, view, tree, next_key, max_key)
+                count = ioctl.search_v2_into(self._fd, view, tree, next_key, max_key)
             except OSError as error:
                 if error.errno != errno.EOVERFLOW:
                     raise
@@ -107,27 +115,28 @@ class KernelSource:
         raise error
 
     def fs_info(self) -> ioctl.FsInfo:
-        return ioctl.fs_info(self.fd)
+        return ioctl.fs_info(self._fd)
 
     def dev_info(self, devid: int) -> ioctl.DevInfo:
-        return ioctl.dev_info(self.fd, devid)
+        return ioctl.dev_info(self._fd, devid)
 
     def dev_stats(self, devid: int, reset: bool = False) -> ioctl.DevStats:
-        return ioctl.dev_stats(self.fd, devid, reset)
+        return ioctl.dev_stats(self._fd, devid, reset)
 
     def space_info(self) -> list[ioctl.SpaceInfo]:
-        return ioctl.space_info(self.fd)
+        return ioctl.space_info(self._fd)
 
     def features(self) -> ioctl.FeatureFlags:
-        return ioctl.get_features(self.fd)
+        return ioctl.get_features(self._fd)
 
     def label(self) -> str:
-        return ioctl.get_label(self.fd)
+        return ioctl.get_label(self._fd)
 
     def sync(self) -> None:
-        ioctl.sync(self.fd)
+        ioctl.sync(self._fd)
 
     def close(self) -> None:
+        self._shared.close()
         self._descriptor.close()
 
 
