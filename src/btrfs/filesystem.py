@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
-from btrfs.errors import (
-    BtrfsError,
-    CorruptError,
-    ItemNotFoundError,
-    NotMountedError,
-)
+from btrfs.errors import BtrfsError, CorruptError, ItemNotFoundError
 from btrfs.ondisk import constants, free_space
 from btrfs.ondisk.constants import ULLONG_MAX
 from btrfs.ondisk.items.base import ItemData, SearchHeader, classify
@@ -29,15 +24,13 @@ from btrfs.ondisk.items.root import RootItem
 from btrfs.ondisk.key import Key
 from btrfs.ondisk.struct import Bytes
 from btrfs.source import lookup
-from btrfs.source.base import OnError, ReadOptions
+from btrfs.source.base import OnError, ReadOptions, Source
 from btrfs.source.choice import SourceChoice, Target, open_source
-from btrfs.source.damage import Damage, DamageLog, LostKeys
-from btrfs.source.kernel import KernelSource
+from btrfs.source.damage import Damage, LostKeys
 
 if TYPE_CHECKING:
     from btrfs.ioctl import DevInfo, DevStats, FeatureFlags, FsInfo, SpaceInfo
     from btrfs.ondisk.columns import Columns, ItemBatch
-    from btrfs.source.base import Source
     from btrfs.source.disk.source import DiskSource
     from btrfs.space.usage import FsUsage
 
@@ -101,13 +94,15 @@ class FileSystem:
         unknown_features: bool = False,
     ) -> None:
         options = ReadOptions(superblock, backup_root, on_error, unknown_features)
-        self._source = open_source(path, source, options)
-        self.mounted = self._source.mounted
-        self.path = self._source.path
+        opened = open_source(path, source, options)
+        self._source: Source | None = opened
+        self._log = opened.log
+        self.mounted = opened.mounted
+        self.path = opened.path
         try:
-            info = self._source.fs_info()
+            info = opened.fs_info()
         except BaseException:
-            self._source.close()
+            opened.close()
             raise
         self.fsid = info.fsid
         self.nodesize = info.nodesize
@@ -119,23 +114,54 @@ class FileSystem:
     def __exit__(self, exc_type: object, exc_value: object, exc_traceback: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        state = "closed" if self._source is None else "mounted" if self.mounted else "not mounted"
+        return f"<btrfs.FileSystem {self.path!r} fsid {self.fsid} {state}>"
+
     def close(self) -> None:
-        """Close all files. Whatever is asked afterwards raises BtrfsError."""
-        self._source.close()
-        self._source = cast("Source", _Closed(self._source.log))
+        """Close all files. Look-ups raise BtrfsError from then on."""
+        if self._source is not None:
+            self._source.close()
+            self._source = None
 
     @property
     def fd(self) -> int:
-        """File descriptor for :mod:`btrfs.ioctl`.
+        """File descriptor for :mod:`btrfs.ioctl`. A script may close it.
 
         Raises:
-            NotMountedError: It is not mounted.
+            NotMountedError: The filesystem is not mounted.
         """
-        if isinstance(self._source, KernelSource):
-            return self._source.fd
-        raise NotMountedError(
-            f"{self.path} is not mounted, so there is no file descriptor to call the kernel with",
-            hint="mount it, or use what needs no ioctl: search() and the look-ups",
+        return self.source.fd
+
+    # Where its metadata comes from.
+
+    @property
+    def source(self) -> Source:
+        """The source that answers all questions about this filesystem.
+
+        Raises:
+            BtrfsError: The filesystem is closed.
+        """
+        if self._source is None:
+            raise BtrfsError("the filesystem is closed", hint="open it again")
+        return self._source
+
+    def unmounted_source(self) -> DiskSource:
+        """Return the source of a filesystem that is not mounted.
+
+        It shows tree blocks and their copies, see :class:`btrfs.source.blocks.BlockSource`; the
+        kernel shows items alone.
+
+        Raises:
+            BtrfsError: The filesystem is mounted, or closed.
+        """
+        from btrfs.source.disk.source import DiskSource
+
+        if isinstance(self.source, DiskSource):
+            return self.source
+        raise BtrfsError(
+            f"{self.path} is mounted, and the kernel does not show such trees",
+            hint="unmount it, or read its devices with --source unmounted",
         )
 
     # What is wrong with it.
@@ -144,43 +170,43 @@ class FileSystem:
     def damage(self) -> list[Damage]:
         """Bytes that did not pass a check so far, whether another copy served or not.
 
-        It grows while more is read. Of a mounted filesystem it is empty: the kernel tells what it
-        met in its log, and counts it in :meth:`dev_stats`.
+        It grows while more is read. Of a mounted filesystem it is empty: the kernel writes what it
+        met to its own log, and counts it in :meth:`dev_stats`.
         """
-        return self._source.log.damage
+        return self._log.damage
 
     @property
     def lost(self) -> list[LostKeys]:
         """Ranges of keys that were left out so far; always empty if errors are raised."""
-        return self._source.log.lost
+        return self._log.lost
 
     @property
     def notes(self) -> list[str]:
-        """What else there is to know, in words: a device is missing, there is a log tree ..."""
-        return self._source.log.notes
+        """Remarks on its state, one line each: a device is missing, there is a log tree ..."""
+        return self._log.notes
 
     def damage_summary(self) -> str | None:
-        """Return all of that in one line; None if there is nothing to say."""
-        return self._source.log.summary()
+        """Return damage, lost keys and notes in one line; None if there are none."""
+        return self._log.summary()
 
     # The filesystem as a whole.
 
     @property
     def label(self) -> str:
         """Name that the user gave the filesystem, empty if none."""
-        return self._source.label()
+        return self.source.label()
 
     def fs_info(self) -> FsInfo:
-        """Return what there is to know of the filesystem as a whole."""
-        return self._source.fs_info()
+        """Return what describes the filesystem as a whole."""
+        return self.source.fs_info()
 
     def dev_info(self, devid: int) -> DevInfo:
-        """Return what there is to know of a device.
+        """Return what describes a device.
 
         Raises:
             OSError: ENODEV if there is no device of that number.
         """
-        return self._source.dev_info(devid)
+        return self.source.dev_info(devid)
 
     def dev_stats(self, devid: int, reset: bool = False) -> DevStats:
         """Return the counters of errors of a device.
@@ -193,22 +219,26 @@ class FileSystem:
             OSError: ENODEV if there is no device of that number.
             NotMountedError: They are to be reset, but it is not mounted.
         """
-        return self._source.dev_stats(devid, reset)
+        return self.source.dev_stats(devid, reset)
 
     def space_info(self) -> list[SpaceInfo]:
         """Return the sizes of all block groups, one entry per type and profile."""
-        return self._source.space_info()
+        return self.source.space_info()
 
     def features(self) -> FeatureFlags:
         """Return the features that the filesystem uses."""
-        return self._source.features()
+        return self.source.features()
 
     def mixed_groups(self) -> bool:
         """Return whether data and metadata share block groups."""
         return bool(self.features().incompat_flags & constants.FEATURE_INCOMPAT_MIXED_GROUPS)
 
     def usage(self) -> FsUsage:
-        """Return what is allocated and used, and what can be."""
+        """Return what is allocated and used, and what can be.
+
+        This is a convenience for scripts, and the only method that stands on more than sources:
+        :class:`btrfs.space.usage.FsUsage` takes any object with a few of these look-ups.
+        """
         from btrfs.space import usage
 
         return usage.FsUsage(self)
@@ -219,7 +249,7 @@ class FileSystem:
         Raises:
             NotMountedError: It is not mounted.
         """
-        self._source.sync()
+        self.source.sync()
 
     # Items, as objects and in bulk.
 
@@ -237,7 +267,7 @@ class FileSystem:
             OSError: ENOENT if there is no such tree.
             CorruptError: A tree block or an item is damaged.
         """
-        return lookup.items(self._source, tree, min_key or _MIN_KEY, max_key or _MAX_KEY)
+        return lookup.items(self.source, tree, min_key or _MIN_KEY, max_key or _MAX_KEY)
 
     def batches(
         self, tree: int, min_key: Key | None = None, max_key: Key | None = None
@@ -246,7 +276,7 @@ class FileSystem:
 
         How much memory that takes does not depend on how many items there are.
         """
-        return self._source.batches(tree, min_key or _MIN_KEY, max_key or _MAX_KEY)
+        return self.source.batches(tree, min_key or _MIN_KEY, max_key or _MAX_KEY)
 
     def columns(
         self,
@@ -285,7 +315,7 @@ class FileSystem:
         except CorruptError as error:
             if len(batch) == 1:
                 key = batch.key(0).key
-                self._source.skip_or_raise(tree, key, key, error)
+                self.source.skip_or_raise(tree, key, key, error)
                 return
             middle = len(batch) // 2
             yield from self._columns(batch.select(slice(0, middle)), cls, tree)
@@ -293,7 +323,7 @@ class FileSystem:
 
     def _tree_of(self, cls: type[ItemData]) -> int:
         if cls is BlockGroupItem:
-            return lookup.block_group_tree(self._source)
+            return lookup.block_group_tree(self.source)
         if not hasattr(cls, "key_type"):
             raise ValueError(f"{cls.__name__} stands for no type of key, so it has no columns")
         if cls.home_tree is None:
@@ -329,7 +359,7 @@ class FileSystem:
             max_vaddr: The highest address.
             nr_items: Yield at most so many.
         """
-        return lookup.chunks(self._source, min_vaddr, max_vaddr, nr_items)
+        return lookup.chunks(self.source, min_vaddr, max_vaddr, nr_items)
 
     def block_group(self, vaddr: int, length: int | None = None) -> BlockGroupItem:
         """Return the block group that begins at a virtual address.
@@ -341,7 +371,7 @@ class FileSystem:
         Raises:
             ItemNotFoundError: There is none.
         """
-        return lookup.block_group(self._source, vaddr, length)
+        return lookup.block_group(self.source, vaddr, length)
 
     def block_groups(
         self, min_vaddr: int = 0, max_vaddr: int = ULLONG_MAX, nr_items: int | None = None
@@ -353,7 +383,7 @@ class FileSystem:
             max_vaddr: The highest address.
             nr_items: Yield at most so many.
         """
-        return lookup.block_groups(self._source, min_vaddr, max_vaddr, nr_items)
+        return lookup.block_groups(self.source, min_vaddr, max_vaddr, nr_items)
 
     def extents(
         self,
@@ -384,9 +414,9 @@ class FileSystem:
             return _REF_LISTS[header.type][1](header, data) if header.type in _REF_LISTS else None
 
         tree = constants.EXTENT_TREE_OBJECTID
-        found = self._source.search(tree, min_key, max_key)
+        found = self.source.search(tree, min_key, max_key)
         extent: ExtentItem | MetaDataItem | None = None
-        for item in lookup.decode_items(self._source, tree, found, make):
+        for item in lookup.decode_items(self.source, tree, found, make):
             if isinstance(item, ExtentItem | MetaDataItem):
                 if extent is not None:
                     yield extent
@@ -454,10 +484,10 @@ class FileSystem:
         deleted but not yet cleaned up, and those that a balance is moving.
 
         Raises:
-            BtrfsError: It is mounted.
+            BtrfsError: The filesystem is mounted.
             CorruptError: A tree block or an item is damaged.
         """
-        source = self._unmounted_source()
+        source = self.unmounted_source()
         found = source.search_root(root, min_key or _MIN_KEY, max_key or _MAX_KEY)
         return lookup.decode_items(source, root.objectid, found, classify)
 
@@ -468,23 +498,13 @@ class FileSystem:
         the last commit (fs/btrfs/tree-log.c). Other look-ups do not see that.
 
         Raises:
-            BtrfsError: It is mounted.
+            BtrfsError: The filesystem is mounted.
         """
-        if not self._unmounted_source().superblock.log_root:
+        if not self.unmounted_source().superblock.log_root:
             return
         for item in self.search(constants.TREE_LOG_OBJECTID):
             if isinstance(item, RootItem):
                 yield item
-
-    def _unmounted_source(self) -> DiskSource:
-        from btrfs.source.disk.source import DiskSource
-
-        if isinstance(self._source, DiskSource):
-            return self._source
-        raise BtrfsError(
-            f"{self.path} is mounted, and the kernel does not show such trees",
-            hint="unmount it, or read its devices with --source unmounted",
-        )
 
     def orphan_subvol_ids(self) -> list[int]:
         """Return the numbers of subvolumes that are deleted but not yet cleaned up."""
@@ -502,16 +522,3 @@ _REF_LISTS = {
     constants.EXTENT_DATA_REF_KEY: ("extent_data_refs", ExtentDataRef),
     constants.SHARED_DATA_REF_KEY: ("shared_data_refs", SharedDataRef),
 }
-
-
-class _Closed:
-    """Stands in for the source of a filesystem that is closed."""
-
-    def __init__(self, log: DamageLog) -> None:
-        self.log = log
-
-    def close(self) -> None:
-        """Nothing is left to be closed."""
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise BtrfsError("the filesystem is closed", hint="open it again")

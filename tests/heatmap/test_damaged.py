@@ -124,7 +124,7 @@ def test_what_is_lost_counts_once(image: Path) -> None:
     """However many leaves are lost side by side, and where what is known reaches into them."""
     with FileSystem(image) as fs:
         known = next(iter(fs.dev_extents()))
-        damage = cast("Any", fs._source).log
+        damage = cast("Any", fs.source).log
         begin = Key(known.devid, constants.DEV_EXTENT_KEY, known.paddr) + 1
         middle = Key(known.devid, constants.DEV_EXTENT_KEY, 100 << 20)
         damage.add_lost(LostKeys(DEV_TREE, begin, middle - 1, "made up"))
@@ -156,7 +156,7 @@ def test_device_tree_and_a_chunk_that_are_lost(image: Path, tmp_path: Path) -> N
 
 def lose_a_chunk(fs: FileSystem) -> None:
     key = next(fs.chunks()).key
-    cast("Any", fs._source).log.add_lost(LostKeys(CHUNK_TREE, key, key, "made up"))
+    cast("Any", fs.source).log.add_lost(LostKeys(CHUNK_TREE, key, key, "made up"))
 
 
 def test_chunk_tree_that_is_lost(image: Path, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_chunk_that_is_lost(image: Path) -> None:
         whole = chunks(fs).pixels
         all_chunks = list(fs.chunks())
         key = all_chunks[1].key
-        damage = cast("Any", fs._source).log
+        damage = cast("Any", fs.source).log
         damage.add_lost(LostKeys(CHUNK_TREE, key, key, "made up"))
         fs.chunks = lambda *_: iter([all_chunks[0], *all_chunks[2:]])  # type: ignore[method-assign]
         assert np.array_equal(chunks(fs).pixels, whole)

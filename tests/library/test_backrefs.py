@@ -25,7 +25,7 @@ from btrfs.ondisk.constants import (
     FS_TREE_OBJECTID,
     ROOT_TREE_OBJECTID,
 )
-from btrfs.ownership import backrefs
+from btrfs.ownership import backref_walk, extent_refs
 from btrfs.ownership.backrefs import FileRef, Owners, owners
 from btrfs.ownership.paths import lookup
 from btrfs.source.disk.node import Node, Pointer
@@ -173,7 +173,7 @@ def assert_same_files(mounted: FileSystem, unmounted: FileSystem) -> int:
 
 def reached(fs: FileSystem) -> dict[int, set[int]]:
     """Return which blocks there are, and in which trees, by reading all trees."""
-    source = fs._unmounted_source()
+    source = fs.unmounted_source()
     found: dict[int, set[int]] = defaultdict(set)
 
     def go(tree: int, pointer: Pointer) -> None:
@@ -265,7 +265,7 @@ def test_trees_of_blocks_of_a_mounted_filesystem(
             assert not owner.complete
             some_were_left_out = True
     assert some_were_left_out
-    source = unmounted._unmounted_source()
+    source = unmounted.unmounted_source()
     for tree in (ROOT_TREE_OBJECTID, CHUNK_TREE_OBJECTID, EXTENT_TREE_OBJECTID):
         assert owners(mounted, source.root(tree).vaddr) == Owners([], 0, [tree], True)
 
@@ -379,13 +379,13 @@ def test_effort_has_an_end(unmounted: FileSystem, monkeypatch: pytest.MonkeyPatc
     vaddr = most_shared(unmounted).vaddr
     everything = owners(unmounted, vaddr, ALL)
     for lookups in (0, 1, 10, 100):
-        monkeypatch.setattr(backrefs, "_MAX_LOOKUPS", lookups)
+        monkeypatch.setattr(backref_walk, "_MAX_LOOKUPS", lookups)
         some = owners(unmounted, vaddr, ALL)
         assert not some.complete
         assert set(some.files) < set(everything.files)
     assert some.files
     monkeypatch.undo()
-    monkeypatch.setattr(backrefs, "_MAX_REFERENCES", 20)
+    monkeypatch.setattr(extent_refs, "_MAX_REFERENCES", 20)
     some = owners(unmounted, vaddr, ALL)
     assert not some.complete
     assert set(some.files) < set(everything.files)
@@ -444,7 +444,7 @@ def test_root_that_cannot_be_read(damaged: Path) -> None:
         assert owners(fs, vaddr).files == [
             FileRef(tree, place.inum, 0) for tree in (place.tree, *snapshots)
         ]
-        root = fs._unmounted_source().root(place.tree).vaddr
+        root = fs.unmounted_source().root(place.tree).vaddr
     destroy(damaged, root)
     with (
         FileSystem(damaged, source="unmounted") as fs,
@@ -459,7 +459,7 @@ def test_root_that_cannot_be_read(damaged: Path) -> None:
 def test_extent_tree_that_cannot_be_read(damaged: Path) -> None:
     with FileSystem(damaged, source="unmounted") as fs:
         extent = most_shared(fs)
-        root = fs._unmounted_source().root(EXTENT_TREE_OBJECTID).vaddr
+        root = fs.unmounted_source().root(EXTENT_TREE_OBJECTID).vaddr
     destroy(damaged, root)
     with FileSystem(damaged, source="unmounted") as fs, pytest.raises(CorruptError):
         owners(fs, extent.vaddr)

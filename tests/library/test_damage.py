@@ -38,10 +38,10 @@ def refuse(_min_key: int, _max_key: int, error: BtrfsError) -> None:
 def leaf_places(image: Path) -> list[int]:
     """Return where the copies of the first leaf of the extent tree are."""
     with FileSystem(image) as fs:
-        source = fs._source
+        source = fs.source
         assert isinstance(source, DiskSource)
         root = source.root(EXTENT_TREE_OBJECTID)
-        leaves = [leaf for part in source.trees._leaves(root, 0, KEY_MAX, refuse) for leaf in part]
+        leaves = list(source.blocks(root, 0, 0, KEY_MAX, refuse))
         volume = source.trees.store
         assert isinstance(volume, Volume)
         copies = volume.chunk_map.copies(leaves[0].vaddr, fs.nodesize)
@@ -263,7 +263,7 @@ def test_chunk_tree_without_devices(image: Path) -> None:
     """What is on them can be read all the same."""
     with FileSystem(image) as fs:
         items = list(map(str, fs.search(EXTENT_TREE_OBJECTID)))
-        source, nodesize = fs._source, fs.nodesize
+        source, nodesize = fs.source, fs.nodesize
         assert isinstance(source, DiskSource)
         root = source.root(CHUNK_TREE_OBJECTID)
         volume = source.trees.store
@@ -285,7 +285,7 @@ def test_chunks_of_a_dump_are_checked(image: Path, tmp_path: Path) -> None:
     with FileSystem(dump) as fs:
         chunks = list(fs.chunks())
         nodesize = fs.nodesize
-        source = fs._source
+        source = fs.source
         assert isinstance(source, DiskSource)
         vaddr = source.root(CHUNK_TREE_OBJECTID).vaddr
     # The header of a tree block has its address and the type of tree; pieces hold whole blocks.

@@ -6,6 +6,8 @@ import errno
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from btrfs.errors import (
     TreeNotFoundError,
     UnsupportedFeatureError,
 )
+from btrfs.source.descriptor import Descriptor
 from tests import support
 
 
@@ -120,6 +123,97 @@ def test_closing_twice_closes_nothing_else(mounted: support.LoopFilesystem) -> N
             with sample.open("rb") as other:
                 fs.close()
                 assert other.read(8)
+
+
+CLOSED_BY_SCRIPT = """
+import os, sys
+import btrfs
+fs = btrfs.FileSystem(sys.argv[1])
+number = fs.fd
+os.close(fs.fd)
+other = os.open(sys.argv[2], os.O_RDONLY)
+assert other == number, (other, number)
+if sys.argv[3] == "del":
+    del fs
+else:
+    fs.close()
+    fs.close()
+os.fstat(other)
+print(os.read(other, 8) if os.path.isfile(sys.argv[2]) else os.listdir(other))
+"""
+
+
+@pytest.mark.parametrize("how", ["del", "close"])
+@pytest.mark.parametrize("other", ["file", "the same folder"])
+def test_number_that_a_script_closed_is_left_alone(
+    mounted: support.LoopFilesystem, how: str, other: str
+) -> None:
+    """Another file has the number by then, be it one of the same device and inode."""
+    path = mounted.mountpoint if other == "the same folder" else Path(__file__)
+    done = subprocess.run(
+        (sys.executable, "-c", CLOSED_BY_SCRIPT, mounted.mountpoint, path, how),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def test_number_that_a_script_did_not_close_is_closed(mounted: support.LoopFilesystem) -> None:
+    """Else the filesystem could not be unmounted."""
+    before = os.listdir("/proc/self/fd")
+    with FileSystem(mounted.mountpoint) as fs:
+        assert fs.fd == fs.fd
+        number = fs.fd
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+    dropped = FileSystem(mounted.mountpoint)
+    assert os.fstat(dropped.fd)
+    del dropped
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_reading_goes_on_after_a_script_closed_the_number(
+    mounted: support.LoopFilesystem,
+) -> None:
+    with FileSystem(mounted.mountpoint) as fs:
+        os.close(fs.fd)
+        assert fs.top_level().objectid == btrfs.ctree.FS_TREE_OBJECTID
+
+
+def test_file_that_took_over_the_own_number_stays_open(tmp_path: Path) -> None:
+    """As after os.closerange(), which daemons call."""
+    file = tmp_path / "file"
+    file.write_text("content")
+    descriptor = Descriptor(os.open(tmp_path, os.O_RDONLY))
+    number = descriptor.fd
+    os.close(number)
+    with file.open() as other:
+        assert other.fileno() == number
+        descriptor.close()
+        assert other.read() == "content"
+    Descriptor(os.open(tmp_path, os.O_RDONLY)).close()
+
+
+def test_repr_says_what_it_is(mounted: support.LoopFilesystem) -> None:
+    with FileSystem(mounted.mountpoint) as fs:
+        said = f"<btrfs.FileSystem '{mounted.mountpoint}' fsid {fs.fsid} mounted>"
+        assert repr(fs) == said
+    assert repr(fs) == said.replace("mounted>", "closed>")
+    sample = support.DATA / "block-group-tree.btrfs-image"
+    with FileSystem(sample) as fs:
+        assert repr(fs) == f"<btrfs.FileSystem '{sample}' fsid {fs.fsid} not mounted>"
+
+
+def test_closed_it_answers_nothing_but_what_was_wrong() -> None:
+    with FileSystem(support.DATA / "block-group-tree.btrfs-image") as fs:
+        found = fs.search(btrfs.ctree.ROOT_TREE_OBJECTID)
+        next(found)
+    assert (fs.damage, fs.lost, fs.notes, fs.damage_summary()) == ([], [], [], None)
+    for call in (fs.top_level, fs.fs_info, fs.usage, lambda: fs.label, lambda: fs.fd):
+        with pytest.raises(BtrfsError, match="the filesystem is closed"):
+            call()
 
 
 def test_different_filesystems_are_told_apart(tmp_path: Path) -> None:

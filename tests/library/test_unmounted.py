@@ -61,7 +61,7 @@ def copies(paths: list[Path], folder: Path) -> list[Path]:
 
 def places(fs: FileSystem, vaddr: int) -> list[int]:
     """Return where on the only device the copies of a block are."""
-    source = fs._source
+    source = fs.source
     assert isinstance(source, DiskSource)
     volume = source.trees.store
     assert isinstance(volume, Volume)
@@ -69,7 +69,7 @@ def places(fs: FileSystem, vaddr: int) -> list[int]:
 
 
 def root_of(fs: FileSystem, tree: int) -> int:
-    source = fs._source
+    source = fs.source
     assert isinstance(source, DiskSource)
     return source.root(tree).vaddr
 
@@ -232,7 +232,7 @@ def test_superblock_that_is_gone(image: Path) -> None:
 def test_backup_roots(image: Path) -> None:
     with FileSystem(image) as fs:
         now = fs.fs_info().generation
-        source = fs._source
+        source = fs.source
         assert isinstance(source, DiskSource)
         backups = [backup.tree_root_gen for backup in source.superblock.backups]
         items = all_items(fs)
@@ -271,7 +271,7 @@ def test_unreadable_chunk_tree(image: Path) -> None:
     with FileSystem(image) as fs:
         items = all_items(fs)
         address, nodesize = root_of(fs, CHUNK_TREE_OBJECTID), fs.nodesize
-        generation = fs._unmounted_source().superblock.chunk_root_generation
+        generation = fs.unmounted_source().superblock.chunk_root_generation
     # The superblock leads astray; the backups do not.
     change_superblocks(image, put("<Q", CHUNK_ROOT, address + nodesize))
     with FileSystem(image, on_error="skip") as fs:
@@ -334,7 +334,7 @@ def damaged(pair: list[Path], tmp_path: Path) -> tuple[list[Path], Key, Key]:
     """A filesystem of which one leaf of the tree of files is gone, and the keys that were there."""
     images = copies(pair, tmp_path)
     with FileSystem(images) as fs:
-        source = fs._unmounted_source()
+        source = fs.unmounted_source()
         found = leaves(fs, FS_TREE_OBJECTID)
         leaf = found[len(found) // 2]
         volume = source.trees.store

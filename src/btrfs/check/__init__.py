@@ -64,7 +64,7 @@ def check(
         BtrfsError: It is mounted.
         ValueError: It was opened with on_error='raise'.
     """
-    source = fs._unmounted_source()
+    source = fs.unmounted_source()
     if source.on_error != "skip":
         raise ValueError("the filesystem must be opened with on_error='skip'")
     return _Checks(fs, source, progress).run(all_copies=all_copies, data=data)

@@ -24,8 +24,8 @@ from btrfs.ondisk.items.root import RootItem
 from btrfs.ondisk.key import key_objectid_str
 from btrfs.ondisk.text import counted
 from btrfs.source.disk.bulk import BulkReader
-from btrfs.source.disk.node import Header, Node, Pointer
-from btrfs.source.disk.source import DiskSource, root_pointer
+from btrfs.source.disk.node import Header, Node, Pointer, root_pointer
+from btrfs.source.disk.source import DiskSource
 from btrfs.source.disk.store import UNREADABLE
 
 if TYPE_CHECKING:

@@ -1,12 +1,8 @@
 """Back references: from an extent to the files that use it, and from a tree block to its trees.
 
-The extent tree says who refers to an extent, one step up. A data extent is used either by an inode
-of a tree, in leaves that are that tree's own (EXTENT_DATA_REF), or by a leaf that is shared between
-trees (SHARED_DATA_REF). A tree block is referred to by a tree that it is part of (TREE_BLOCK_REF)
-or by the block above it (SHARED_BLOCK_REF). One reference can stand for many: a snapshot is nothing
-but a second way down to the same leaves. So from each leaf with a use of the extent, all ways up to
-the roots are followed. That is what fs/btrfs/backref.c does for the ioctl LOGICAL_INO, which
-answers for a filesystem that is mounted.
+If the filesystem is not mounted, references are followed from the extent tree on, see
+:mod:`btrfs.ownership.backref_walk`. If it is mounted, the ioctl LOGICAL_INO answers for data; for
+tree blocks, what the extent tree alone can tell.
 
     with btrfs.FileSystem('disk.img') as fs:
         for file in btrfs.ownership.backrefs.owners(fs, 30408704).files:
@@ -16,79 +12,24 @@ answers for a filesystem that is mounted.
 from __future__ import annotations
 
 import errno
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from functools import partial
-from heapq import nsmallest
-from itertools import chain, islice, product
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from btrfs import ioctl
-from btrfs.errors import BtrfsError, CorruptError, ItemNotFoundError, TreeNotFoundError
-from btrfs.ondisk import constants
-from btrfs.ondisk.constants import KEY_MAX, ULLONG_MAX
+from btrfs.ondisk.constants import KEY_MAX
 from btrfs.ondisk.items.base import SearchHeader
-from btrfs.ondisk.items.extent import (
-    ExtentDataRef,
-    ExtentItem,
-    MetaDataItem,
-    SharedBlockRef,
-    SharedDataRef,
-    TreeBlockRef,
-)
-from btrfs.ondisk.items.file_extent import FileExtentItem
-from btrfs.ondisk.key import Key
 from btrfs.ondisk.struct import Bytes
-from btrfs.source.disk.node import Leaf, Node, Pointer
-from btrfs.source.disk.source import root_pointer
-from btrfs.source.disk.store import UNREADABLE
+from btrfs.ownership.backref_walk import BackrefWalk, FileRef
+from btrfs.ownership.extent_refs import extent_at, no_extent
 
 if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem
 
 __all__ = ["FileRef", "Owners", "leaf_items", "owners"]
 
-# So many extents and blocks are looked at for one answer, which takes some seconds, and so many
-# references of one extent.
-_MAX_LOOKUPS = 10_000
-_MAX_REFERENCES = 50_000
-
-# How far before an address an extent can begin that the address lies in: what is allocated ahead is
-# cut into pieces of that size (__btrfs_prealloc_file_range() in fs/btrfs/inode.c).
-_MAX_EXTENT_SIZE = 256 << 20
-_FIRST_REACH = 64 << 10
-
-# The largest offset in a file.
-_MAX_OFFSET = (1 << 63) - 1
-
-# BTRFS_MAX_UNCOMPRESSED, in fs/btrfs/compression.h: so much is in a compressed extent.
-_MAX_UNCOMPRESSED = 128 << 10
-
-# The references inside the items of extents.
-_REFERENCE_LISTS = ("tree_block_refs", "shared_block_refs", "extent_data_refs", "shared_data_refs")
-
-# Where in a file extent item the address of the extent is.
-_DISK_BYTENR = slice(21, 29)
-
 # struct btrfs_data_container, and what it has for each use.
 _CONTAINER_SIZE = 16
 _USE_SIZE = 24
 _LEAST_BUFFER = 64 << 10
-
-
-class FileRef(NamedTuple):
-    """A place in a file that uses an extent.
-
-    Attributes:
-        tree: Number of the subvolume.
-        inum: Inode number in it.
-        offset: Where in the file, in bytes: of the very byte that was asked for, or where the file
-            extent item begins if the extent is compressed or all of it was asked for.
-    """
-
-    tree: int
-    inum: int
-    offset: int
 
 
 class Owners(NamedTuple):
@@ -98,9 +39,9 @@ class Owners(NamedTuple):
         files: Places in files, ascending; none for a tree block.
         more: How many places there are that are not among these.
         trees: Numbers of the trees that a tree block is part of, ascending; none for data.
-        complete: Whether that is all. It is not if something could not be read, if there was too
-            much to look at, or if the kernel, which reads tree blocks for nobody, has the
-            filesystem mounted and the block may be in snapshots that share a block above it.
+        complete: Whether that is all. It is not if something could not be read, or if there was too
+            much to look at. Nor is it for a tree block of a mounted filesystem that may be in
+            snapshots which share a block above it: the kernel does not show tree blocks.
     """
 
     files: list[FileRef]
@@ -112,8 +53,8 @@ class Owners(NamedTuple):
 def owners(fs: FileSystem, vaddr: int, limit: int = 100, *, ignore_offset: bool = False) -> Owners:
     """Return which files use the data at an address, or which trees the block there is part of.
 
-    A file need not use all of an extent, so there may be nobody who uses some byte of it.
-    Subvolumes that are deleted, but not cleaned up yet, count too.
+    A file need not use all of an extent, so a byte of it may be used by no file at all. Subvolumes
+    that are deleted, but not cleaned up yet, count too.
 
     Args:
         fs: The filesystem. If it is mounted, this needs CAP_SYS_ADMIN.
@@ -129,20 +70,20 @@ def owners(fs: FileSystem, vaddr: int, limit: int = 100, *, ignore_offset: bool 
     """
     if limit < 0:
         raise ValueError(f"limit is {limit}, but must be 0 or more")
-    extent = _extent_at(fs, vaddr)
+    extent = extent_at(fs, vaddr)
     offset = None if ignore_offset else vaddr - extent.vaddr
-    search = _Search(fs)
+    walk = BackrefWalk(fs)
     if not extent.is_data:
-        trees = search.trees_of(extent.vaddr)
-        return Owners([], 0, sorted(trees), search.complete)
+        trees = walk.trees_of(extent.vaddr)
+        return Owners([], 0, sorted(trees), walk.complete)
     if fs.mounted:
         return _owners_by_kernel(fs, vaddr, limit, ignore_offset=ignore_offset)
-    files, total = search.files(extent, offset, limit)
-    return Owners(files, total - len(files), [], search.complete)
+    files, total = walk.files(extent, offset, limit)
+    return Owners(files, total - len(files), [], walk.complete)
 
 
 def leaf_items(fs: FileSystem, vaddr: int) -> Iterator[tuple[SearchHeader, Bytes]]:
-    """Yield header and body of the items in the leaf at an address, if it is not mounted.
+    """Yield header and body of the items in the leaf at an address of an unmounted filesystem.
 
     There are none if no leaf is there, or if it is damaged and that is to be skipped.
 
@@ -151,16 +92,18 @@ def leaf_items(fs: FileSystem, vaddr: int) -> Iterator[tuple[SearchHeader, Bytes
         vaddr: Virtual address of a leaf of any tree, as a SharedDataRef names it.
 
     Raises:
-        BtrfsError: It is mounted.
+        BtrfsError: The filesystem is mounted.
         CorruptError: The leaf is damaged, unless that is to be skipped.
     """
-    fs._unmounted_source()
-    leaf = _Search(fs).leaf_at(vaddr)
+    fs.unmounted_source()
+    leaf = BackrefWalk(fs).leaf_at(vaddr)
     if leaf is not None:
         yield from leaf.items(0, KEY_MAX)
 
 
 def _owners_by_kernel(fs: FileSystem, vaddr: int, limit: int, *, ignore_offset: bool) -> Owners:
+    from btrfs import ioctl
+
     # How many uses did not fit is told too.
     size = max(_LEAST_BUFFER, _CONTAINER_SIZE + limit * _USE_SIZE)
     complete = True
@@ -174,371 +117,7 @@ def _owners_by_kernel(fs: FileSystem, vaddr: int, limit: int, *, ignore_offset: 
             uses, missing = ioctl.logical_ino(fs.fd, vaddr, size)
             complete = not ignore_offset
     except FileNotFoundError:
-        raise _no_extent(vaddr) from None
+        raise no_extent(vaddr) from None
     files = sorted({FileRef(use.root, use.inum, use.offset) for use in uses})
     shown = files[:limit]
     return Owners(shown, len(files) - len(shown) + missing // _USE_SIZE, [], complete)
-
-
-# Extents.
-
-
-class _Extent(NamedTuple):
-    """What the extent tree says about an extent.
-
-    Attributes:
-        vaddr: Virtual address.
-        length: Bytes.
-        generation: Generation that it was made in.
-        is_data: Whether it is data, and not a tree block.
-        level: Level of a tree block, else 0.
-        trees: Trees that refer to a tree block.
-        inodes: References of files to data.
-        parents: Virtual addresses of the blocks that refer to it.
-        complete: Whether these are all references.
-    """
-
-    vaddr: int
-    length: int
-    generation: int
-    is_data: bool
-    level: int
-    trees: list[int]
-    inodes: list[ExtentDataRef]
-    parents: list[int]
-    complete: bool
-
-
-def _extent_at(fs: FileSystem, vaddr: int) -> _Extent:
-    """Return the extent that an address lies in."""
-    start = _last_start(fs, vaddr) if 0 <= vaddr <= ULLONG_MAX else None
-    extent = None if start is None else _read_extent(fs, start)
-    if extent is None or vaddr >= extent.vaddr + extent.length:
-        raise _no_extent(vaddr)
-    return extent
-
-
-def _no_extent(vaddr: int) -> ItemNotFoundError:
-    return ItemNotFoundError(f"No extent at vaddr {vaddr}")
-
-
-def _last_start(fs: FileSystem, vaddr: int) -> int | None:
-    """Return where the last extent begins that begins at an address or not too far before it."""
-    end, reach = vaddr, _FIRST_REACH
-    while end >= 0 and reach <= _MAX_EXTENT_SIZE:
-        start = max(0, vaddr - reach)
-        first = Key(start, 0, 0)
-        last = Key(end, constants.METADATA_ITEM_KEY, ULLONG_MAX)
-        found = None
-        for batch in fs.batches(constants.EXTENT_TREE_OBJECTID, first, last):
-            is_extent = batch.type == constants.EXTENT_ITEM_KEY
-            is_extent |= batch.type == constants.METADATA_ITEM_KEY
-            for begin in batch.objectid[is_extent][-1:].tolist():
-                found = begin
-        if found is not None:
-            return int(found)
-        # Where nothing begins for long, extents are large.
-        end, reach = start - 1, reach * 4
-    return None
-
-
-def _read_extent(fs: FileSystem, vaddr: int) -> _Extent | None:
-    """Return the extent that begins at an address, None if there is none that can be read."""
-    first = Key(vaddr, constants.EXTENT_ITEM_KEY, 0)
-    last = Key(vaddr, constants.SHARED_DATA_REF_KEY, ULLONG_MAX)
-    found = fs.search(constants.EXTENT_TREE_OBJECTID, first, last)
-    extent: _Extent | None = None
-    for count, item in enumerate(islice(found, _MAX_REFERENCES)):
-        if isinstance(item, ExtentItem | MetaDataItem):
-            extent = _begun(fs, item)
-            for name in _REFERENCE_LISTS:
-                _add_references(extent, getattr(item, name, ()))
-        elif extent is not None:
-            _add_references(extent, (item,))
-        if extent is not None and count == _MAX_REFERENCES - 1:
-            extent = extent._replace(complete=False)
-    return extent
-
-
-def _begun(fs: FileSystem, item: ExtentItem | MetaDataItem) -> _Extent:
-    """Return an extent without its references."""
-    length, is_data, level = fs.nodesize, False, 0
-    if isinstance(item, MetaDataItem):
-        level = item.skinny_level
-    elif item.flags & constants.EXTENT_FLAG_TREE_BLOCK:
-        level = 0 if item.tree_block_info is None else item.tree_block_info.level
-    else:
-        length, is_data = item.length, True
-    return _Extent(item.vaddr, length, item.generation, is_data, level, [], [], [], True)
-
-
-def _add_references(extent: _Extent, refs: Iterable[object]) -> None:
-    for ref in refs:
-        if isinstance(ref, ExtentDataRef):
-            extent.inodes.append(ref)
-        elif isinstance(ref, SharedDataRef | SharedBlockRef):
-            extent.parents.append(ref.parent)
-        elif isinstance(ref, TreeBlockRef):
-            extent.trees.append(ref.root)
-
-
-class _Use(NamedTuple):
-    """A place in a file, in whichever trees it is."""
-
-    inum: int
-    offset: int
-
-
-class _Search:
-    """Follows references upwards, and remembers what it came across.
-
-    Args:
-        fs: The filesystem.
-
-    Attributes:
-        complete: Whether nothing was left out so far.
-    """
-
-    def __init__(self, fs: FileSystem) -> None:
-        self.complete = True
-        self._fs = fs
-        self._source = None if fs.mounted else fs._unmounted_source()
-        self._lookups_left = _MAX_LOOKUPS
-        self._extents: dict[int, _Extent | None] = {}
-        self._trees: dict[int, frozenset[int]] = {}
-        self._roots: dict[int, Pointer | None] = {}
-
-    # Upwards, from a tree block to the trees that it is part of.
-
-    def trees_of(self, vaddr: int) -> frozenset[int]:
-        """Return the trees that the tree block at an address is part of."""
-        if vaddr not in self._trees:
-            block = self._block(vaddr)
-            trees: set[int] = set()
-            if block is not None:
-                for tree in block.trees:
-                    trees |= self._trees_through(tree, block)
-                for parent in block.parents:
-                    trees |= self._trees_above(parent, block)
-            self._trees[vaddr] = frozenset(trees)
-        return self._trees[vaddr]
-
-    def _trees_above(self, parent: int, block: _Extent) -> frozenset[int]:
-        """Return the trees that the block above another is part of.
-
-        As levels rise on the way up, there is an end to it, whatever the references say. The root
-        of a tree that a balance moves refers to itself.
-        """
-        above = self._block(parent)
-        if above is None or above.level != block.level + 1:
-            return frozenset()
-        return self.trees_of(parent)
-
-    def _trees_through(self, tree: int, block: _Extent) -> frozenset[int]:
-        """Return a tree that has a block, and those that share what is above the block in it."""
-        itself = frozenset((tree,))
-        if self._source is None:
-            self.complete &= not _is_subvolume(tree)
-            return itself
-        root = self._root(tree)
-        if root is None:
-            return frozenset()
-        if root.vaddr == block.vaddr:
-            return itself
-        key = self._first_key(block)
-        if key is None:
-            return itself
-        for above in self._blocks(tree, block.level + 1, key, key):
-            return itself | self._trees_above(above.vaddr, block)
-        return itself
-
-    def _first_key(self, block: _Extent) -> int | None:
-        """Return the first key in a block as a number; None if it cannot be read."""
-        content = self._read(_pointer(block))
-        if isinstance(content, Node):
-            return content.children[0].min_key
-        if isinstance(content, Leaf):
-            for header, _ in content.items(0, KEY_MAX):
-                return Key(header.objectid, header.type, header.offset).key
-        return None
-
-    # Downwards, to the files that use data.
-
-    def files(self, extent: _Extent, offset: int | None, limit: int) -> tuple[list[FileRef], int]:
-        """Return the first places in files that use an extent of data, and how many there are.
-
-        Args:
-            extent: The extent.
-            offset: The byte in it, in bytes from its beginning; None for any.
-            limit: How many places to return.
-        """
-        self.complete &= extent.complete
-        total = 0
-        files: list[FileRef] = []
-        for pointer, known in self._leaves(extent):
-            uses = self._uses(pointer, extent, offset)
-            trees = known | self.trees_of(pointer.vaddr) if uses else known
-            total += len(uses) * len(trees)
-            found = (FileRef(tree, *use) for tree, use in product(sorted(trees), uses))
-            files = nsmallest(limit, chain(files, islice(found, limit)))
-        return files, total
-
-    def _leaves(self, extent: _Extent) -> Iterable[tuple[Pointer, set[int]]]:
-        """Return the leaves that may refer to an extent of data, and trees known to have each."""
-        leaves: dict[int, tuple[Pointer, set[int]]] = {}
-        for tree, first, last in _ranges(extent):
-            for pointer in self._blocks(tree, 0, first, last):
-                if pointer.vaddr not in leaves and not self._may_look():
-                    break
-                leaves.setdefault(pointer.vaddr, (pointer, set()))[1].add(tree)
-        for parent in extent.parents:
-            block = self._block(parent)
-            if block is not None:
-                leaves.setdefault(parent, (_pointer(block), set()))
-        return leaves.values()
-
-    def _uses(self, pointer: Pointer, extent: _Extent, offset: int | None) -> list[_Use]:
-        """Return the uses of an extent, or of a byte of it, in a leaf."""
-        leaf = self._read(pointer)
-        if not isinstance(leaf, Leaf):
-            return []
-        disk_bytenr = extent.vaddr.to_bytes(8, "little")
-        uses = []
-        for header, data in leaf.items(0, KEY_MAX):
-            if header.type == constants.EXTENT_DATA_KEY and data[_DISK_BYTENR] == disk_bytenr:
-                place = self._place(header, data, offset)
-                if place is not None:
-                    uses.append(_Use(header.objectid, place))
-        return uses
-
-    def _place(self, header: SearchHeader, data: Bytes, offset: int | None) -> int | None:
-        """Return where in its file a file extent item has a byte of its extent, if it has.
-
-        That is check_extent_in_eb() in fs/btrfs/backref.c.
-        """
-        try:
-            item = FileExtentItem(header, data)
-        except CorruptError as error:
-            self._skip(error)
-            return None
-        if item.type == constants.FILE_EXTENT_INLINE:
-            return None
-        encoded = item.compression or item.encryption or item.other_encoding
-        if offset is None or encoded:
-            return item.logical_offset
-        within = offset - item.offset
-        return item.logical_offset + within if 0 <= within < item.num_bytes else None
-
-    def leaf_at(self, vaddr: int) -> Leaf | None:
-        """Return the leaf at an address; None if there is none that can be read."""
-        block = self._block(vaddr)
-        leaf = None if block is None else self._read(_pointer(block))
-        return leaf if isinstance(leaf, Leaf) else None
-
-    # What both need.
-
-    def _block(self, vaddr: int) -> _Extent | None:
-        """Return the extent of a tree block, None if there is none that can be read."""
-        if vaddr not in self._extents:
-            block = _read_extent(self._fs, vaddr) if self._may_look() else None
-            if block is not None and (block.is_data or block.level >= constants.MAX_LEVEL):
-                block = None
-            self.complete &= block is not None and block.complete
-            self._extents[vaddr] = block
-        return self._extents[vaddr]
-
-    def _blocks(self, tree: int, level: int, first: int, last: int) -> Iterator[Pointer]:
-        """Yield the blocks of a level of a tree that may hold keys between two keys."""
-        root = self._root(tree)
-        if root is None or self._source is None:
-            return
-        on_unreadable = partial(self._skip_keys, tree)
-        yield from self._source.trees.blocks(root, level, first, last, on_unreadable)
-
-    def _root(self, tree: int) -> Pointer | None:
-        """Return where the root of a tree is, be it deleted; None if there is no such tree."""
-        if tree not in self._roots:
-            self._roots[tree] = self._find_root(tree)
-        return self._roots[tree]
-
-    def _find_root(self, tree: int) -> Pointer | None:
-        assert self._source is not None
-        try:
-            try:
-                return self._source.root(tree)
-            except TreeNotFoundError:
-                deleted = list(self._fs.subvolumes(tree, tree))
-                return root_pointer(deleted[-1]) if deleted else None
-        except UNREADABLE as error:
-            self._skip_keys(tree, 0, KEY_MAX, error)
-            return None
-
-    def _read(self, pointer: Pointer) -> Leaf | Node | None:
-        """Return a block; None if it cannot be read and that is to be skipped."""
-        assert self._source is not None
-        if not self._may_look():
-            return None
-        try:
-            return self._source.trees.read(pointer)
-        except UNREADABLE as error:
-            self._skip(error)
-            return None
-
-    def _skip(self, error: BtrfsError) -> None:
-        """Raise an error, unless what is damaged is to be skipped."""
-        assert self._source is not None
-        if self._source.on_error == "raise":
-            raise error
-        self.complete = False
-
-    def _skip_keys(self, tree: int, min_key: int, max_key: int, error: BtrfsError) -> None:
-        assert self._source is not None
-        self._source.skip_or_raise(tree, min_key, max_key, error)
-        self.complete = False
-
-    def _may_look(self) -> bool:
-        """Return whether there has not been too much to look at so far."""
-        self._lookups_left -= 1
-        self.complete &= self._lookups_left >= 0
-        return self._lookups_left >= 0
-
-
-def _ranges(extent: _Extent) -> Iterator[tuple[int, int, int]]:
-    """Yield tree, lowest and highest key of where inodes may refer to an extent of data."""
-    span = max(extent.length, _MAX_UNCOMPRESSED)
-    wanted: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
-    for ref in extent.inodes:
-        # What is used from the middle of an extent on may begin in the file before that middle:
-        # then the offset of the reference is below zero, and wraps around.
-        offset = ref.offset if ref.offset <= _MAX_OFFSET else ref.offset - ULLONG_MAX - 1
-        wanted[ref.root, ref.objectid].append((offset, offset + span - 1))
-    # In that order, since the blocks on the way to neighbours are the same.
-    for (tree, inum), ranges in sorted(wanted.items()):
-        for first, last in _merged(ranges):
-            if last >= 0:
-                yield (
-                    tree,
-                    Key(inum, constants.EXTENT_DATA_KEY, max(first, 0)).key,
-                    Key(inum, constants.EXTENT_DATA_KEY, last).key,
-                )
-
-
-def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return ranges, both ends included, with those put together that overlap."""
-    merged: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        if merged and first <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
-        else:
-            merged.append((first, last))
-    return merged
-
-
-def _pointer(block: _Extent) -> Pointer:
-    """Return where a tree block is, and of what generation and level."""
-    return Pointer(block.vaddr, block.generation, block.level)
-
-
-def _is_subvolume(tree: int) -> bool:
-    first, last = constants.FIRST_FREE_OBJECTID, constants.LAST_FREE_OBJECTID
-    return tree == constants.FS_TREE_OBJECTID or first <= tree <= last

@@ -30,11 +30,12 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from btrfs.errors import BtrfsError
 from btrfs.ondisk.key import DiskKey
 from btrfs.source.mounts import forget_cached, is_read_only
+from btrfs.source.opening import open_unmounted
 
 if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem
     from btrfs.ondisk.items.root import RootItem
-    from btrfs.source.disk.source import DiskSource
+    from btrfs.source.blocks import BlockSource
 
 __all__ = ["Dropping", "Event", "Finished", "Left", "Orphan", "of_filesystem", "watch"]
 
@@ -204,7 +205,7 @@ class _Trees:
 
     def __init__(self, fs: FileSystem) -> None:
         self._fs = fs
-        self._source: DiskSource | None = None
+        self._source: BlockSource | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -229,13 +230,9 @@ class _Trees:
         # Both are about right, so one may be above the other.
         return max(0.0, 1 - left / root.bytes_used) if root.bytes_used else None
 
-    def _opened(self) -> DiskSource:
-        from btrfs.source.disk.source import DiskSource
-        from btrfs.source.opening import open_unmounted
-
-        source = self._fs._source
-        if isinstance(source, DiskSource):
-            return source
+    def _opened(self) -> BlockSource:
+        if not self._fs.mounted:
+            return self._fs.unmounted_source()
         paths = [self._fs.dev_info(device.devid).path for device in self._fs.devices()]
         for path in filter(None, paths):
             forget_cached(path)

@@ -1,4 +1,8 @@
-"""What every source of metadata can do."""
+"""What every source of metadata can do.
+
+Sources that show tree blocks, too, and not items alone, can do more: see
+:mod:`btrfs.source.blocks`.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +56,14 @@ class Source(Protocol):
     mounted: bool
     log: DamageLog
 
+    @property
+    def fd(self) -> int:
+        """File descriptor for :mod:`btrfs.ioctl`.
+
+        Raises:
+            NotMountedError: It is not mounted.
+        """
+
     def search(
         self,
         tree: int,
@@ -75,16 +87,32 @@ class Source(Protocol):
         """
 
     def skip_or_raise(self, tree: int, min_key: int, max_key: int, error: BtrfsError, /) -> None:
-        """Leave out the items between two keys, as numbers, or raise the error."""
+        """Note that items cannot be read and return, or raise the error, as ReadOptions say.
+
+        Args:
+            tree: Number of the tree.
+            min_key: The lowest key of such an item, as a number.
+            max_key: The highest key.
+            error: Why they cannot be read.
+        """
 
     def fs_info(self) -> FsInfo:
-        """Return what there is to know of the filesystem as a whole."""
+        """Return what describes the filesystem as a whole."""
 
     def dev_info(self, devid: int) -> DevInfo:
-        """Return what there is to know of a device."""
+        """Return what describes a device.
+
+        Raises:
+            OSError: ENODEV if there is no device of that number.
+        """
 
     def dev_stats(self, devid: int, reset: bool = False) -> DevStats:
-        """Return the counters of errors of a device."""
+        """Return the counters of errors of a device.
+
+        Raises:
+            OSError: ENODEV if there is no device of that number.
+            NotMountedError: They are to be reset, but it is not mounted.
+        """
 
     def space_info(self) -> list[SpaceInfo]:
         """Return the sizes of all block groups, one entry per type and profile."""
@@ -96,7 +124,11 @@ class Source(Protocol):
         """Return the label of the filesystem."""
 
     def sync(self) -> None:
-        """Commit the running transaction."""
+        """Commit the running transaction.
+
+        Raises:
+            NotMountedError: It is not mounted.
+        """
 
     def close(self) -> None:
         """Close all files."""

@@ -12,8 +12,9 @@ from typing import Annotated, Any, NamedTuple
 
 from btrfs.errors import CorruptError
 from btrfs.ondisk.checksum import ChecksumType
-from btrfs.ondisk.constants import CSUM_SIZE, KEY_MAX, MAX_ADDRESS
+from btrfs.ondisk.constants import CSUM_SIZE, KEY_MAX, MAX_ADDRESS, MAX_LEVEL
 from btrfs.ondisk.items.base import SearchHeader
+from btrfs.ondisk.items.root import RootItem
 from btrfs.ondisk.key import Key
 from btrfs.ondisk.struct import Stored, Struct, u8, u32, u64
 
@@ -26,6 +27,7 @@ __all__ = [
     "Node",
     "Pointer",
     "parse_block",
+    "root_pointer",
 ]
 
 
@@ -59,6 +61,21 @@ class Pointer(NamedTuple):
     level: int
     min_key: int | None = None
     max_key: int = KEY_MAX
+
+
+def root_pointer(root: RootItem) -> Pointer:
+    """Return where the root of a tree is, given its root item.
+
+    Raises:
+        CorruptError: It cannot be there.
+    """
+    if root.level >= MAX_LEVEL or not 0 < root.bytenr < MAX_ADDRESS:
+        raise CorruptError(
+            f"item {root.key}",
+            expected="a root block at an address below 2**63, of a level below 8",
+            found=f"address {root.bytenr}, level {root.level}",
+        )
+    return Pointer(root.bytenr, root.generation, root.level)
 
 
 class Header(Struct):

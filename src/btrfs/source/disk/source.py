@@ -27,7 +27,7 @@ from btrfs.ondisk.struct import Bytes
 from btrfs.source import lookup
 from btrfs.source.base import ReadOptions
 from btrfs.source.damage import DamageLog, LostKeys
-from btrfs.source.disk.node import BlockFormat, Pointer
+from btrfs.source.disk.node import BlockFormat, Leaf, Node, Pointer, root_pointer
 from btrfs.source.disk.store import UNREADABLE, BlockStore, UnreadableHandler
 from btrfs.source.disk.superblock import Superblock, is_usable
 from btrfs.source.disk.tree import TreeReader
@@ -35,11 +35,11 @@ from btrfs.source.disk.tree import TreeReader
 if TYPE_CHECKING:
     from btrfs.ondisk.columns import ItemBatch
 
-__all__ = ["DiskSource", "root_pointer"]
+__all__ = ["DiskSource"]
 
 
 class DiskSource:
-    """A filesystem whose blocks are in a store. See :class:`btrfs.source.base.Source`.
+    """A filesystem whose blocks are in a store. See :class:`btrfs.source.blocks.BlockSource`.
 
     Args:
         path: What was opened, or the first of several files.
@@ -92,6 +92,13 @@ class DiskSource:
                 superblock.log_root, superblock.generation + 1, superblock.log_root_level
             )
 
+    @property
+    def fd(self) -> int:
+        raise NotMountedError(
+            f"{self.path} is not mounted, so there is no file descriptor to call the kernel with",
+            hint="mount it, or use what needs no ioctl: search() and the look-ups",
+        )
+
     def search(
         self,
         tree: int,
@@ -126,14 +133,6 @@ class DiskSource:
     def search_root(
         self, root: RootItem, min_key: Key, max_key: Key
     ) -> Iterator[tuple[SearchHeader, Bytes]]:
-        """Yield header and body of items of the tree that a root item leads to.
-
-        For trees that have no number of their own: log trees, subvolumes that are deleted, and
-        what a balance is moving.
-
-        Raises:
-            CorruptError: A tree block has no copy that passes all checks.
-        """
         on_unreadable = self._unreadable_handler(root.objectid)
         try:
             pointer = root_pointer(root)
@@ -150,16 +149,20 @@ class DiskSource:
     def _unreadable_handler(self, tree: int) -> UnreadableHandler:
         return partial(self.skip_or_raise, tree)
 
+    def read_block(self, pointer: Pointer) -> Leaf | Node:
+        return self.trees.read(pointer)
+
+    def blocks(
+        self,
+        root: Pointer,
+        level: int,
+        min_key: int,
+        max_key: int,
+        on_unreadable: UnreadableHandler,
+    ) -> Iterator[Pointer]:
+        return self.trees.blocks(root, level, min_key, max_key, on_unreadable)
+
     def blocks_from(self, root: RootItem, key: Key) -> float:
-        """Return about how many blocks of a tree there are from a key on.
-
-        Args:
-            root: Root of the tree, which may be one that is being removed, up to that key.
-            key: The key.
-
-        Raises:
-            CorruptError: A tree block is damaged.
-        """
         return self.trees.blocks_from(root_pointer(root), key.key)
 
     def fs_info(self) -> ioctl.FsInfo:
@@ -247,7 +250,7 @@ class DiskSource:
             return constants.FS_TREE_OBJECTID
 
     def _root_or_skip(self, tree: int) -> Pointer | None:
-        """Return where the root of a tree is; None if nobody can tell and that is no error.
+        """Return where the root of a tree is; None if that cannot be read and is to be skipped.
 
         Raises:
             TreeNotFoundError: There is no such tree.
@@ -259,12 +262,6 @@ class DiskSource:
             return None
 
     def root(self, tree: int) -> Pointer:
-        """Return where the root of a tree is.
-
-        Raises:
-            TreeNotFoundError: There is no such tree.
-            CorruptError: There may be one, but where is in a block that cannot be read.
-        """
         if tree not in self._roots:
             if tree == constants.ROOT_TREE_OBJECTID:
                 self._roots[tree] = self._root_of_root_tree()
@@ -378,21 +375,6 @@ class DiskSource:
             delayed_refs *= 2
         least = per_item * (items + delayed_refs)
         return min(max(used, least), _MAX_GLOBAL_RESERVE)
-
-
-def root_pointer(root: RootItem) -> Pointer:
-    """Return where the root of a tree is.
-
-    Raises:
-        CorruptError: It cannot be there.
-    """
-    if root.level >= constants.MAX_LEVEL or not 0 < root.bytenr < constants.MAX_ADDRESS:
-        raise CorruptError(
-            f"item {root.key}",
-            expected="a root block at an address below 2**63, of a level below 8",
-            found=f"address {root.bytenr}, level {root.level}",
-        )
-    return Pointer(root.bytenr, root.generation, root.level)
 
 
 def _key(number: int) -> Key:

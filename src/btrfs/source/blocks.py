@@ -1,0 +1,87 @@
+"""What a source can do beyond items where it sees tree blocks: inner nodes, and trees by address.
+
+The kernel does not show blocks, so this is for filesystems that are not mounted:
+:meth:`btrfs.filesystem.FileSystem.unmounted_source` returns such a source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from btrfs.ondisk.items.base import SearchHeader
+from btrfs.ondisk.items.root import RootItem
+from btrfs.ondisk.key import Key
+from btrfs.ondisk.struct import Bytes
+from btrfs.source.base import OnError, Source
+from btrfs.source.disk.node import Leaf, Node, Pointer
+from btrfs.source.disk.store import UnreadableHandler
+
+__all__ = ["BlockSource"]
+
+
+class BlockSource(Source, Protocol):
+    """A source that shows tree blocks.
+
+    Attributes:
+        on_error: Whether a block that cannot be read is an error, or is left out.
+    """
+
+    on_error: OnError
+
+    def root(self, tree: int) -> Pointer:
+        """Return where the root of a tree is.
+
+        Raises:
+            TreeNotFoundError: There is no such tree.
+            CorruptError: The block that says where it is cannot be read.
+        """
+
+    def read_block(self, pointer: Pointer) -> Leaf | Node:
+        """Return a block that has passed all checks.
+
+        Raises:
+            CorruptError: It has no copy that passes them.
+            MissingDeviceError: All copies are on devices that are missing.
+        """
+
+    def blocks(
+        self,
+        root: Pointer,
+        level: int,
+        min_key: int,
+        max_key: int,
+        on_unreadable: UnreadableHandler,
+    ) -> Iterator[Pointer]:
+        """Yield where the blocks of one level of a tree are that may hold keys between two keys.
+
+        Args:
+            root: Root of the tree.
+            level: Level of the blocks, 0 for leaves; there are none above the root.
+            min_key: The lowest key, as a number.
+            max_key: The highest key.
+            on_unreadable: What to do where no copy of a block further up passes all checks.
+        """
+
+    def search_root(
+        self, root: RootItem, min_key: Key, max_key: Key
+    ) -> Iterator[tuple[SearchHeader, Bytes]]:
+        """Yield header and body of items of the tree that a root item leads to.
+
+        For trees that have no number of their own: log trees, subvolumes that are deleted, and
+        what a balance is moving.
+
+        Raises:
+            CorruptError: A tree block has no copy that passes all checks.
+        """
+
+    def blocks_from(self, root: RootItem, key: Key) -> float:
+        """Return about how many blocks of a tree there are from a key on.
+
+        Args:
+            root: Root of the tree, which may be one that is being removed, up to that key.
+            key: The key.
+
+        Raises:
+            CorruptError: A tree block is damaged.
+        """
