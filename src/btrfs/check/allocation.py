@@ -77,13 +77,14 @@ def _check_block_groups(
             checked.add("block-group-alone", f"block group at {vaddr}", vaddr=vaddr)
     for vaddr in sorted(groups.keys() & chunks.keys()):
         group, chunk = groups[vaddr], chunks[vaddr]
-        words = []
+        differences = []
         if group.length != chunk.length:
-            words.append(f"length {group.length} instead of {chunk.length}")
+            differences.append(f"length {group.length} instead of {chunk.length}")
         if group.flags != chunk.type:
-            words.append(f"{block_group_flags_str(group.flags)} instead of {chunk.type_str}")
-        if words:
-            message = f"block group at {vaddr}: {', '.join(words)}"
+            expected = chunk.type_str
+            differences.append(f"{block_group_flags_str(group.flags)} instead of {expected}")
+        if differences:
+            message = f"block group at {vaddr}: {', '.join(differences)}"
             checked.add("block-group-differs", message, vaddr=vaddr)
 
 
@@ -108,14 +109,14 @@ def _check_stripes(
             checked.add("device-extent-alone", message, vaddr=vaddr, paddr=paddr)
     for devid, paddr in sorted(extents.keys() & stripes.keys()):
         extent, chunk = extents[devid, paddr], stripes[devid, paddr]
-        words = []
+        differences = []
         expected = chunk_to_dev_extent_length(chunk)
         if extent.length != expected:
-            words.append(f"length {extent.length} instead of {expected}")
+            differences.append(f"length {extent.length} instead of {expected}")
         if extent.vaddr != chunk.vaddr:
-            words.append(f"for the chunk at {extent.vaddr} instead of {chunk.vaddr}")
-        if words:
-            message = f"device {devid} at {paddr}: {', '.join(words)}"
+            differences.append(f"for the chunk at {extent.vaddr} instead of {chunk.vaddr}")
+        if differences:
+            message = f"device {devid} at {paddr}: {', '.join(differences)}"
             checked.add("device-extent-differs", message, vaddr=chunk.vaddr, paddr=paddr)
 
 
@@ -125,17 +126,17 @@ def _check_devices(
     """Check that device extents lie on their device side by side, and that their sum is right."""
     devices = {device.devid: device for device in fs.devices(0, ULLONG_MAX)}
     used: dict[int, int] = defaultdict(int)
-    behind = (0, 0)
+    last_devid = last_end = 0
     for (devid, paddr), extent in sorted(extents.items()):
         used[devid] += extent.length
-        if devid == behind[0] and paddr < behind[1]:
-            message = f"device {devid} at {paddr}: the one before ends at {behind[1]}"
+        if devid == last_devid and paddr < last_end:
+            message = f"device {devid} at {paddr}: the one before ends at {last_end}"
             checked.add("device-extent-overlaps", message, vaddr=extent.vaddr, paddr=paddr)
-        behind = (devid, paddr + extent.length)
+        last_devid, last_end = devid, paddr + extent.length
         device = devices.get(devid)
         # While a device is replaced, the new one has the number 0 and no item.
-        if device is not None and behind[1] > device.total_bytes:
-            message = f"device {devid} at {paddr}: up to {behind[1]} of {device.total_bytes}"
+        if device is not None and last_end > device.total_bytes:
+            message = f"device {devid} at {paddr}: up to {last_end} of {device.total_bytes}"
             checked.add("device-extent-outside", message, vaddr=extent.vaddr, paddr=paddr)
     if constants.DEV_TREE_OBJECTID in lost:
         return

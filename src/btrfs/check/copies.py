@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from btrfs.check.report import Checked
+from btrfs.check.report import Checked, Progress
 from btrfs.errors import BtrfsError, CorruptError, MissingDeviceError
 from btrfs.ondisk.text import counted
 from btrfs.source.disk.node import Pointer, parse_block
 
 if TYPE_CHECKING:
-    from btrfs.check import Progress
     from btrfs.check.trees import Blocks
     from btrfs.source.disk.source import DiskSource
     from btrfs.source.disk.store import Copy
@@ -30,14 +29,14 @@ def check_copies(
         source: The source of the filesystem.
         blocks: The blocks.
         checked: Where the findings go.
-        progress: Is told how many blocks are done, and how many there are.
+        progress: Is called with how many blocks are done, and how many there are.
     """
     if not source.devices:
         checked.skipped = "a dump has no more than one copy of each block"
         return
     count = sum(len(some.vaddr) for some in blocks)
     copies = missing = 0
-    # What reading has come across is told there.
+    # What was met when trees were read is reported there.
     known = {(damage.device, damage.paddr) for damage in source.log.damage}
     for number, pointer in enumerate(_pointers(blocks)):
         found = _copies(source, pointer)
@@ -66,7 +65,7 @@ def _copies(source: DiskSource, pointer: Pointer) -> list[Copy]:
     try:
         return list(source.trees.store.read_copies(pointer.vaddr, nodesize))
     except CorruptError:
-        # It lies in no chunk, as the walk over the trees has told.
+        # It lies in no chunk, as the check of trees has reported.
         return []
 
 
@@ -77,7 +76,7 @@ def _compare(
     known: set[tuple[str | None, int | None]],
     checked: Checked,
 ) -> None:
-    """Tell which copies of a block are not good."""
+    """Report which copies of a block are not good."""
     wrong = [(copy, _violation(source, pointer, copy)) for copy in copies]
     recovered = any(error is None for _, error in wrong)
     stored_well = all(error is None for copy, error in wrong if not copy.rebuilt)

@@ -1,7 +1,7 @@
-"""Data, as far as it has checksums: read, and compared with them.
+"""Data that has checksums: read, and compared with them.
 
-Sectors are read many at a time from the first copy that there is. Where one does not agree with its
-checksum, its other copies and what parity makes of it are tried, one by one.
+Sectors are read many at a time from the first copy that can be read. Where one does not agree with
+its checksum, its other copies and what parity makes of it are tried, one by one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btrfs.check.files import FileFinder
-from btrfs.check.report import Checked
+from btrfs.check.report import Checked, Progress
 from btrfs.check.stripe_tree import StripeTree
 from btrfs.errors import BtrfsError, CorruptError, MissingDeviceError
 from btrfs.ondisk import constants
@@ -23,7 +23,6 @@ from btrfs.ondisk.constants import STRIPE_LEN
 from btrfs.ondisk.text import pretty_size
 
 if TYPE_CHECKING:
-    from btrfs.check import Progress
     from btrfs.filesystem import FileSystem
     from btrfs.ondisk.columns import ItemBatch
     from btrfs.source.disk.source import DiskSource
@@ -85,7 +84,7 @@ def check_data(
         fs: The filesystem.
         source: Its source.
         checked: Where the findings go.
-        progress: Is told how many bytes are done, and how many there are.
+        progress: Is called with how many bytes are done, and how many there are.
         all_copies: Read all copies, not only the first.
     """
     if not source.devices:
@@ -120,7 +119,7 @@ def _add(bad: _Bad, files: FileFinder, checked: Checked) -> None:
 
 
 def _merged(found: Iterator[_Bad]) -> Iterator[_Bad]:
-    """Join what follows one another: of a device that is all wrong, each sector is."""
+    """Join what follows one another: on a device that is damaged all over, each sector is bad."""
     open_by_device: dict[str, _Bad] = {}
     for bad in found:
         before = open_by_device.get(bad.device)
@@ -131,7 +130,7 @@ def _merged(found: Iterator[_Bad]) -> Iterator[_Bad]:
     yield from open_by_device.values()
 
 
-# What there is.
+# The sectors that have checksums.
 
 
 def _bytes_with_checksums(fs: FileSystem, source: DiskSource) -> int:
@@ -195,10 +194,10 @@ class _Reader:
         vaddr = sectors.vaddr
         # A run ends with its stripe, and so at the end of its chunk too.
         breaks = (np.diff(vaddr) != self._sectorsize) | (vaddr[1:] % STRIPE_LEN == 0)
-        for first, behind in pairwise([0, *(np.flatnonzero(breaks) + 1).tolist(), len(vaddr)]):
-            run = _part(sectors, first, behind)
+        for first, end in pairwise([0, *(np.flatnonzero(breaks) + 1).tolist(), len(vaddr)]):
+            run = _part(sectors, first, end)
             if not self._are_right(run):
-                for index in range(behind - first):
+                for index in range(end - first):
                     yield from self._bad_copies(_part(run, index, index + 1))
 
     def _are_right(self, run: _Sectors) -> bool:
@@ -233,7 +232,7 @@ class _Reader:
                     continue
                 else:
                     why = _WRONG
-                # That a device is missing is told about the device.
+                # A missing device is reported once, as a device.
                 is_missing = isinstance(copy.data, MissingDeviceError)
                 if not copy.rebuilt:
                     bad = _Bad(vaddr, self._sectorsize, copy.device, copy.paddr, is_missing, why)
@@ -263,5 +262,5 @@ class _Reader:
         return np.asarray(np.frombuffer(found, expected.dtype) == expected)
 
 
-def _part(sectors: _Sectors, first: int, behind: int) -> _Sectors:
-    return _Sectors(sectors.vaddr[first:behind], sectors.expected[first:behind])
+def _part(sectors: _Sectors, first: int, end: int) -> _Sectors:
+    return _Sectors(sectors.vaddr[first:end], sectors.expected[first:end])

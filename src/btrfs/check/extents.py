@@ -44,8 +44,8 @@ class Range(NamedTuple):
     """A range of virtual addresses: a chunk, or what lies between two of them.
 
     Attributes:
-        start: Where it begins, in bytes, and
-        end: where the next one does.
+        start: Where it begins, in bytes.
+        end: Where the next one begins.
         is_chunk: Whether it is a chunk.
     """
 
@@ -93,7 +93,7 @@ class Extents(NamedTuple):
 
     @property
     def end(self) -> NDArray[np.uint64]:
-        """Virtual addresses of what lies behind them."""
+        """Virtual addresses of the first bytes after them."""
         return self.vaddr + self.length
 
 
@@ -110,7 +110,7 @@ def ranges(fs: FileSystem) -> list[Range]:
     found = []
     end = 0
     for chunk in fs.chunks():
-        # Chunks that overlap have been told about when the filesystem was opened.
+        # Chunks that overlap are reported where the filesystem is opened.
         if chunk.vaddr < end:
             continue
         if chunk.vaddr > end:
@@ -189,7 +189,7 @@ class ExtentCheck:
         return extents
 
     def finish(self) -> None:
-        """Check the sum of all, and say what there was."""
+        """Check the sum of all, and fill in the summary."""
         used = sum(group.used for group in self.block_groups.values())
         expected = self._source.superblock.bytes_used
         tree = block_group_tree(self._source)
@@ -232,7 +232,7 @@ class ExtentCheck:
         return extents
 
     def _extents(self, batch: ItemBatch) -> Extents:
-        """Return the extents in a batch; those whose items are damaged are told about."""
+        """Return the extents in a batch; report those whose items are damaged."""
         chosen = batch.select(np.isin(batch.type, _ITEMS))
         long_enough = chosen.size >= ExtentItem.struct_size
         self._damaged(chosen, ~long_enough, "shorter than an extent item")
@@ -256,7 +256,7 @@ class ExtentCheck:
         level[is_skinny] = chosen.offset[is_skinny].astype(np.uint8)
         has_info &= chosen.size > _LEVEL_AT
         level[has_info] = chosen.select(has_info).gather("u1", _LEVEL_AT)
-        # An item that cannot be decoded is told about once.
+        # An item that cannot be decoded is reported once.
         refs[~whole] = _UNKNOWN
         return Extents(chosen.objectid, length, refs, count, generation, is_block, level)
 
@@ -320,16 +320,16 @@ class ExtentCheck:
             if group.flags & flags:
                 continue
             for index in np.flatnonzero(wrong).tolist():
-                words = block_group_flags_str(group.flags)
-                self._add("extent-type", extents, index, f"in a block group of {words}")
+                found = block_group_flags_str(group.flags)
+                self._add("extent-type", extents, index, f"in a block group of {found}")
 
     # Tree blocks.
 
     def _check_blocks(self, extents: Extents, place: Range) -> None:
         """Check that tree blocks and the extents for them are the same."""
         limits = np.array([place.start, min(place.end, ULLONG_MAX)], np.uint64)
-        first, behind = np.searchsorted(self._blocks.vaddr, limits)
-        vaddrs = self._blocks.vaddr[first:behind]
+        first, end = np.searchsorted(self._blocks.vaddr, limits)
+        vaddrs = self._blocks.vaddr[first:end]
         of_blocks = np.flatnonzero(extents.is_block)
         starts = extents.vaddr[of_blocks]
         position = np.searchsorted(starts, vaddrs)
@@ -338,8 +338,8 @@ class ExtentCheck:
         for vaddr in np.unique(vaddrs[~known]).tolist():
             self._checked.add("block-without-extent", f"tree block at {vaddr}", vaddr=vaddr)
         index = of_blocks[position[known]]
-        self._compare("level", extents, index, self._blocks.level[first:behind][known])
-        self._compare("generation", extents, index, self._blocks.generation[first:behind][known])
+        self._compare("level", extents, index, self._blocks.level[first:end][known])
+        self._compare("generation", extents, index, self._blocks.generation[first:end][known])
         if self._seen_all:
             for unused in of_blocks[~np.isin(starts, vaddrs)].tolist():
                 self._add("extent-without-block", extents, unused, "")

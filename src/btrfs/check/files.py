@@ -42,16 +42,16 @@ class FileFinder:
         Args:
             vaddr: Virtual address of the byte.
         """
-        start, end, words = self._known
+        start, end, names = self._known
         if not start <= vaddr < end:
             try:
                 start, end = self._extent_at(vaddr)
-                words = self._names(start) if end else ""
+                names = self._names(start) if end else ""
             except (BtrfsError, OSError):
                 # What leads to the names is damaged, too.
-                words = ""
-            self._known = (start, end, words)
-        return words
+                names = ""
+            self._known = (start, end, names)
+        return names
 
     def _extent_at(self, vaddr: int) -> tuple[int, int]:
         """Return where the extent begins and ends that holds an address; twice 0 if none does."""
@@ -71,10 +71,10 @@ class FileFinder:
             for ref in getattr(extent, "extent_data_refs", []):
                 names += [self._name(ref.root, path) for path in self._of(ref.root, ref.objectid)]
             shared += len(getattr(extent, "shared_data_refs", []))
-        words = list(np.unique(names))[:_MAX_NAMES]
-        if len(names) > len(words) or shared:
-            words.append("others")
-        return " and ".join(words)
+        shown = list(np.unique(names))[:_MAX_NAMES]
+        if len(names) > len(shown) or shared:
+            shown.append("others")
+        return " and ".join(shown)
 
     def _of(self, tree: int, inum: int) -> list[bytes]:
         return list(self._paths.of_inode(tree, inum)) or [b"a deleted file"]

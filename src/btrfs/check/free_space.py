@@ -38,9 +38,9 @@ class _Stored(NamedTuple):
     """What the free space tree says about a range.
 
     Attributes:
-        free: What is free.
-        groups: For which block groups there are items, and
-        counts: how many free ranges these say that there are.
+        free: The free ranges in it.
+        groups: The block groups that it has an item for.
+        counts: How many free ranges each of these items counts.
     """
 
     free: Pairs
@@ -91,16 +91,16 @@ class FreeSpaceCheck:
             # What mkfs.btrfs leaves of the block groups that it begins with does no harm.
             is_wrong = not np.array_equal(stored.free, stored.groups)
             if is_wrong and not is_lost(self._source, constants.CHUNK_TREE_OBJECTID, 0, KEY_MAX):
-                words = f"between {place.start} and {place.end}"
-                self._checked.add("free-space-alone", words, tree=_TREE, vaddr=place.start)
+                message = f"between {place.start} and {place.end}"
+                self._checked.add("free-space-alone", message, tree=_TREE, vaddr=place.start)
             return
-        # That there is no block group is told where chunks are checked.
+        # A missing block group is reported where chunks are checked.
         if group is not None or stored.counts:
             self._groups += 1
             self._compare(stored, _gaps(extents, place), place)
 
     def finish(self) -> None:
-        """Say what there was."""
+        """Fill in the summary."""
         if self._checked.skipped:
             return
         groups = counted(self._groups, "block group")
@@ -112,12 +112,12 @@ class FreeSpaceCheck:
             )
 
     def _compare(self, stored: _Stored, expected: Pairs, place: Range) -> None:
-        words = f"block group at {place.start}"
+        where = f"block group at {place.start}"
         if stored.counts != [len(stored.free)]:
-            told = " and ".join(map(str, stored.counts)) or "no number"
+            found = " and ".join(map(str, stored.counts)) or "no number"
             self._checked.add(
                 "free-space-count",
-                f"{words}: {told} according to its item, but there are {len(stored.free)}",
+                f"{where}: {found} according to its item, but there are {len(stored.free)}",
                 tree=_TREE,
                 vaddr=place.start,
             )
@@ -127,11 +127,11 @@ class FreeSpaceCheck:
         by_extents = set(map(tuple, expected.tolist()))
         different = sorted(in_tree ^ by_extents)
         start, end = different[0]
-        where = "only in the tree" if (start, end) in in_tree else "only by the extents"
+        side = "only in the tree" if (start, end) in in_tree else "only by the extents"
         self._checked.add(
             "free-space-differs",
-            f"{words}: {counted(len(different), 'range')}, first {end - start} bytes at {start},"
-            f" free {where}",
+            f"{where}: {counted(len(different), 'range')}, first {end - start} bytes at {start},"
+            f" free {side}",
             tree=_TREE,
             vaddr=place.start,
         )

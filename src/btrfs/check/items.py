@@ -8,7 +8,7 @@ decoded item by item. Items of extents are left to :mod:`btrfs.check.extents`.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -185,8 +185,8 @@ class ItemRules:
             sizes = _SIZES.get(key_type)
             if sizes is not None:
                 right = np.isin(chosen.size, sizes)
-                words = " or ".join(map(str, sizes))
-                self._report(chosen, ~right, why=f"its size is not {words} bytes")
+                expected = " or ".join(map(str, sizes))
+                self._report(chosen, ~right, why=f"its size is not {expected} bytes")
                 chosen = chosen.select(right)
             rule = self._rules.get(key_type)
             if rule is not None:
@@ -202,8 +202,8 @@ class ItemRules:
             self._add(batch.key(index), why, kind)
 
     def _add(self, key: Key, why: str, kind: str = "item-damaged") -> None:
-        words = f": {why}" if why else ""
-        self._checked.add(kind, f"{key} in tree {self._tree}{words}", tree=self._tree)
+        reason = f": {why}" if why else ""
+        self._checked.add(kind, f"{key} in tree {self._tree}{reason}", tree=self._tree)
 
     def _decode(self, batch: ItemBatch) -> None:
         """Decode items one by one."""
@@ -348,6 +348,5 @@ def _body(batch: ItemBatch, index: int) -> bytes:
 
 
 def _without_key(error: CorruptError) -> str:
-    """Return what is wrong with an item, without its key, which is told anyway."""
-    words: Sequence[str] = str(error).split(": ", 1)
-    return words[-1]
+    """Return what is wrong with an item, without its key, which the finding names already."""
+    return str(error).split(": ", 1)[-1]

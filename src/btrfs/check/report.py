@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-__all__ = ["KINDS", "Checked", "Finding"]
+__all__ = ["KINDS", "Checked", "Finding", "Progress", "no_progress"]
+
+Progress = Callable[[int, int], None]
+"""Is called with how much is done, and how much there is to do: bytes, or tree blocks."""
+
+
+def no_progress(_done: int, _total: int) -> None:
+    """Do nothing: the default where progress is not shown."""
+
 
 _MAX_KEPT = 1000
 """Findings of one kind that are kept of each check. All are counted."""
@@ -60,7 +69,7 @@ KINDS = {
     "data-damaged": "data that does not agree with its checksum",
     "data-unreadable": "data that cannot be read",
 }
-"""All kinds of findings by their names, in words that stand above a list of places."""
+"""All kinds of findings: name, and the heading of a list of such findings."""
 
 
 class Finding(NamedTuple):

@@ -60,7 +60,7 @@ class StripeTree:
         self._item_starts: list[int] = []
 
     def has(self, vaddr: int) -> bool:
-        """Return whether it is this tree that says where something is."""
+        """Return whether this tree says where the data at an address is."""
         return self._chunk_at(vaddr) is not None
 
     def read_copies(self, vaddr: int, length: int) -> Iterator[Copy]:

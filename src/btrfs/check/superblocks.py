@@ -51,13 +51,13 @@ def check_superblocks(fs: FileSystem, source: DiskSource, checked: Checked) -> N
     _compare_sums(newest, items.values(), checked)
     if devices:
         _compare_devices(source, items, newest, checked)
-        checked.summary = f"{counted(len(devices), 'device')}, {_copies_in_words(valid)}"
+        checked.summary = f"{counted(len(devices), 'device')}, {_counted_copies(valid)}"
     else:
         checked.summary = "the one that a dump has"
     checked.counts = {"devices": len(devices), "copies": valid}
 
 
-def _copies_in_words(valid: int) -> str:
+def _counted_copies(valid: int) -> str:
     return "1 valid copy" if valid == 1 else f"{valid} valid copies"
 
 
@@ -111,7 +111,7 @@ def _check_generation(device: Device, newest: Superblock, checked: Checked) -> b
 def _compare(
     copy: Superblock, expected: Superblock, path: str, paddr: int, checked: Checked
 ) -> None:
-    """Tell how a copy of the superblock differs from what it should be."""
+    """Report how a copy of the superblock differs from what it should be."""
     both_first = copy.bytenr == expected.bytenr == SUPER_MIRRORS[0]
     ignored = _OWN if both_first else _OWN | _OF_THE_FIRST_COPY
     names = [field.name for field in Superblock._fields if field.name not in ignored]
@@ -127,13 +127,13 @@ def _compare(
 
 
 def _differences(copy: Any, other: Any, names: Iterable[str]) -> str:
-    """Return in words how two structs differ."""
-    words = []
+    """Return a text that says how two structs differ."""
+    differences = []
     for name in names:
         found, expected = getattr(copy, name), getattr(other, name)
         is_long = isinstance(found, bytes)
-        words.append(name if is_long else f"{name} is {found} instead of {expected}")
-    return ", ".join(words)
+        differences.append(name if is_long else f"{name} is {found} instead of {expected}")
+    return ", ".join(differences)
 
 
 def _compare_sums(newest: Superblock, items: Iterable[DevItem], checked: Checked) -> None:

@@ -96,7 +96,7 @@ def check_trees(fs: FileSystem, source: DiskSource, checked: Checked) -> tuple[B
 
 
 def _require_trees(fs: FileSystem, source: DiskSource, checked: Checked) -> None:
-    """Check that there are the trees that each filesystem has, and those of its features."""
+    """Check that no tree is missing that each filesystem has, or that its features ask for."""
     features = fs.features()
     needed = [
         constants.EXTENT_TREE_OBJECTID,
@@ -166,7 +166,7 @@ def _tree_of(item: RootItem, name: str, generation: int, checked: Checked) -> It
     except UNREADABLE as error:
         checked.add("item-damaged", str(error), tree=constants.ROOT_TREE_OBJECTID)
         return
-    # What a balance has moved so far is told by the same field, but nothing of that tree is gone.
+    # A balance notes in the same field what it has moved so far, but nothing of that tree is gone.
     yield Tree(item.objectid, name, root, 0 if item.refs else item.drop_progress.key)
 
 
@@ -184,7 +184,7 @@ def _name_of(item: RootItem) -> str:
 
 
 class _Walk:
-    """Goes over trees, and keeps in mind which blocks it has seen.
+    """Walks over trees, and remembers which blocks it has seen.
 
     Args:
         fs: The filesystem.
@@ -244,7 +244,7 @@ class _Walk:
             yield from self._new_leaves(tree, child)
 
     def _add(self, pointer: Pointer) -> bool:
-        """Keep a block in mind; return whether it is new."""
+        """Remember a block; return whether it is new."""
         vaddr, generation, level = pointer[:3]
         number = (generation << 68) + (vaddr << 4) + level
         if number in self._seen:

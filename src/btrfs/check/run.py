@@ -1,0 +1,155 @@
+"""The checks one after the other, and what they hand to one another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from btrfs.check.allocation import check_allocation
+from btrfs.check.copies import check_copies
+from btrfs.check.data import check_data
+from btrfs.check.extents import BlockGroup, ExtentCheck, ranges
+from btrfs.check.free_space import FreeSpaceCheck
+from btrfs.check.report import Checked, Progress, no_progress
+from btrfs.check.superblocks import check_superblocks
+from btrfs.check.trees import Blocks, check_trees
+from btrfs.errors import TreeNotFoundError
+from btrfs.ondisk import constants
+
+if TYPE_CHECKING:
+    from btrfs.filesystem import FileSystem
+    from btrfs.source.damage import Damage, LostKeys
+    from btrfs.source.disk.source import DiskSource
+
+__all__ = ["check"]
+
+
+def check(
+    fs: FileSystem,
+    *,
+    all_copies: bool = False,
+    data: bool = False,
+    progress: Progress = no_progress,
+) -> Iterator[Checked]:
+    """Check a filesystem, and yield what each check found, one after the other.
+
+    Args:
+        fs: The filesystem, not mounted, and opened with on_error='skip'.
+        all_copies: Read all copies of tree blocks, not only the first good one of each. With
+            ``data``, all copies of data too.
+        data: Compare data with its checksums.
+        progress: Is called now and then by the checks that take long.
+
+    Raises:
+        BtrfsError: The filesystem is mounted.
+        ValueError: It was opened with on_error='raise'.
+    """
+    source = fs.unmounted_source()
+    if source.on_error != "skip":
+        raise ValueError("the filesystem must be opened with on_error='skip'")
+    return _Checks(fs, source, progress).run(all_copies=all_copies, data=data)
+
+
+_EXTENTS = {constants.EXTENT_TREE_OBJECTID, constants.BLOCK_GROUP_TREE_OBJECTID}
+_ALLOCATION = _EXTENTS | {constants.DEV_TREE_OBJECTID}
+"""The trees that these checks are about."""
+
+
+class _Checks:
+    """The checks, and what they hand to one another.
+
+    Args:
+        fs: The filesystem.
+        source: Its source.
+        progress: Is called now and then by those that take long.
+    """
+
+    def __init__(self, fs: FileSystem, source: DiskSource, progress: Progress) -> None:
+        self._fs = fs
+        self._source = source
+        self._progress = progress
+        self._reported: set[Damage | LostKeys] = set()
+
+    def run(self, *, all_copies: bool, data: bool) -> Iterator[Checked]:
+        """Yield what each check found."""
+        fs, source = self._fs, self._source
+        with self._timed("superblocks") as checked:
+            check_superblocks(fs, source, checked)
+        self._forget_damage_of_superblocks()
+        yield checked
+        with self._timed("trees") as checked:
+            blocks, log_blocks = check_trees(fs, source, checked)
+            self._report_damage(checked)
+        yield checked
+        if all_copies:
+            with self._timed("copies") as checked:
+                check_copies(source, (blocks, log_blocks), checked, self._progress)
+            yield checked
+        extents, free_space, block_groups = self._extents(blocks)
+        yield self._qualified(extents, _EXTENTS)
+        yield self._qualified(free_space, {constants.FREE_SPACE_TREE_OBJECTID})
+        with self._timed("chunks") as checked:
+            check_allocation(fs, source, block_groups, checked)
+        yield self._qualified(checked, _ALLOCATION)
+        if data:
+            with self._timed("data") as checked:
+                self._data(checked, all_copies=all_copies)
+            yield self._qualified(checked, {constants.CSUM_TREE_OBJECTID})
+
+    def _extents(self, blocks: Blocks) -> tuple[Checked, Checked, dict[int, BlockGroup]]:
+        """Check extents and free space, which are looked at together."""
+        of_free_space = Checked("free space")
+        with self._timed("extents") as of_extents:
+            extents = ExtentCheck(self._fs, self._source, blocks, of_extents)
+            free_space = FreeSpaceCheck(self._fs, self._source, of_free_space)
+            for place in ranges(self._fs):
+                found = extents.check(place)
+                free_space.check(place, found, extents.block_groups.get(place.start))
+            extents.finish()
+            free_space.finish()
+        return of_extents, of_free_space, extents.block_groups
+
+    def _data(self, checked: Checked, *, all_copies: bool) -> None:
+        try:
+            check_data(self._fs, self._source, checked, self._progress, all_copies=all_copies)
+        except TreeNotFoundError:
+            checked.skipped = "there is no tree of checksums"
+
+    def _qualified(self, checked: Checked, trees: set[int]) -> Checked:
+        """Return the record of a check, with a remark if not all of its trees could be read."""
+        lost = {lost.tree for lost in self._source.log.lost}
+        # Without the root tree or the chunk tree, other trees are not even searched for.
+        needed = trees | {constants.ROOT_TREE_OBJECTID, constants.CHUNK_TREE_OBJECTID}
+        if checked.skipped is None and lost & needed:
+            checked.skipped = "not checked where not all can be read"
+        return checked
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[Checked]:
+        """Make the record of a check, and measure how long it takes."""
+        checked = Checked(name)
+        begin = time.monotonic()
+        yield checked
+        checked.seconds = time.monotonic() - begin
+
+    def _forget_damage_of_superblocks(self) -> None:
+        """Leave out damage that was met at opening and that the first check has reported."""
+        self._reported.update(damage for damage in self._source.log.damage if damage.vaddr is None)
+
+    def _report_damage(self, checked: Checked) -> None:
+        """Add what was damaged or lost when trees were read."""
+        log = self._source.log
+        for damage in log.damage:
+            if damage not in self._reported:
+                checked.add(
+                    "block-damaged",
+                    str(damage),
+                    recovered=damage.recovered,
+                    vaddr=damage.vaddr,
+                    device=damage.device,
+                    paddr=damage.paddr,
+                )
+        for lost in log.lost:
+            checked.add("keys-lost", str(lost), tree=lost.tree)
