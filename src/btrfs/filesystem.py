@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Self, cast
 
 from btrfs.errors import BtrfsError, CorruptError, ItemNotFoundError
+from btrfs.info import DevInfo, DevStats, FeatureFlags, FsInfo, SpaceInfo
 from btrfs.ondisk import constants, free_space
 from btrfs.ondisk.constants import ULLONG_MAX
 from btrfs.ondisk.items.base import ItemData, SearchHeader, classify
@@ -29,7 +30,6 @@ from btrfs.source.choice import SourceChoice, Target, open_source
 from btrfs.source.damage import Damage, LostKeys
 
 if TYPE_CHECKING:
-    from btrfs.ioctl import DevInfo, DevStats, FeatureFlags, FsInfo, SpaceInfo
     from btrfs.ondisk.columns import Columns, ItemBatch
     from btrfs.source.disk.source import DiskSource
     from btrfs.space.usage import FsUsage

@@ -30,6 +30,7 @@ from btrfs.ondisk.constants import (
 )
 from btrfs.ondisk.items.base import ItemData, ItemList, SubItem
 from btrfs.ondisk.key import Key, parse_key, parse_u64
+from btrfs.ondisk.printing import Printable
 from btrfs.ondisk.struct import Struct
 from btrfs.ondisk.text import (
     block_group_flags_str as block_group_flags_str,
@@ -177,6 +178,10 @@ def pretty_lines(obj: Any) -> Iterator[str]:
             yield from _pretty_attribute(name, value, remark)
         if isinstance(obj, Sequence):
             yield from _pretty_elements(obj)
+    elif isinstance(obj, Printable):
+        yield obj.pretty_name()
+        for name, value in obj.pretty_attributes():
+            yield from _pretty_attribute(name, value, "")
     elif isinstance(obj, Key):
         yield f"<{Struct._public_module}.{type(obj).__name__}>"
         yield str(obj)
@@ -214,15 +219,24 @@ def str_lines(obj: Any) -> Iterator[str]:
             yield from str_lines(element)
     elif isinstance(obj, Struct):
         yield str(obj)
-        for name in _names_of_structs(type(obj)):
-            value = getattr(obj, name, None)
-            inside = value[0] if isinstance(value, list) and value else value
-            if isinstance(inside, SubItem | ItemData):
-                yield from _indented(str_lines(value))
-        if isinstance(obj, ItemList):
-            yield from _indented(str_lines(obj.elements))
+        yield from _indented(_str_lines_inside(obj))
+    elif isinstance(obj, Printable):
+        yield str(obj)
+        inside = [value for _, value in obj.pretty_attributes()]
+        yield from _indented(str_lines([it for it in inside if isinstance(it, Struct)]))
     elif isinstance(obj, tuple) and type(obj).__module__.startswith("btrfs."):
         yield str(obj)
+
+
+def _str_lines_inside(obj: Struct) -> Iterator[str]:
+    """Yield the lines of the structs inside another one."""
+    for name in _names_of_structs(type(obj)):
+        value = getattr(obj, name, None)
+        inside = value[0] if isinstance(value, list) and value else value
+        if isinstance(inside, SubItem | ItemData):
+            yield from str_lines(value)
+    if isinstance(obj, ItemList):
+        yield from str_lines(obj.elements)
 
 
 @functools.cache

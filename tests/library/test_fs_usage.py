@@ -26,7 +26,7 @@ from btrfs.ondisk.constants import (
     BLOCK_GROUP_RAID10 as RAID10,
     SPACE_INFO_GLOBAL_RSV,
 )
-from btrfs.ondisk.struct import Struct
+from btrfs.ondisk.printing import Printable
 from btrfs.utils import pretty_lines
 from tests import support
 from tests.lab import loopfs
@@ -94,12 +94,11 @@ def filesystem(folder: Path, case: Case) -> Iterator[support.LoopFilesystem]:
 
 
 def plain(value: Any) -> Any:
-    """Return the attributes of a struct as JSON has them."""
+    """Return the attributes of a result as JSON has them."""
     if isinstance(value, dict):
         return {str(key): plain(inside) for key, inside in value.items()}
-    if isinstance(value, Struct):
-        names = [field.name for field in value._fields if hasattr(value, field.name)]
-        return {name: plain(getattr(value, name)) for name in names}
+    if isinstance(value, Printable):
+        return {name: plain(inside) for name, inside in value.attributes().items()}
     return value
 
 
@@ -195,7 +194,7 @@ def assert_counters_are_equal(made: support.LoopFilesystem) -> None:
     assert without_estimates(plain(usage)) == without_estimates(attributes)
     for name, text in without_estimates(words).items():
         assert getattr(usage, name) == text
-    ours: list[Struct] = [
+    ours: list[Printable] = [
         *usage.raw_space_usage.values(),
         *usage.block_group_type_usage.values(),
         *usage.virtual_space_usage.values(),
@@ -404,7 +403,7 @@ def test_parts_are_made_as_those_of_python_btrfs(tmp_path: Path) -> None:
     )
     assert str(fs_usage.VirtualBlockGroupTypeUsage(METADATA).type) == "4"
     assert str(usage).startswith(f"fs usage total {usage.total_str} allocated ")
-    assert usage._describe() == "<btrfs.fs_usage.FsUsage>"
+    assert usage.pretty_name() == "<btrfs.fs_usage.FsUsage>"
 
 
 PRINTED = """

@@ -12,7 +12,8 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from btrfs import ioctl
@@ -23,7 +24,7 @@ from btrfs.ondisk.items.directory import DirItemList
 from btrfs.ondisk.items.inode import TimeSpec
 from btrfs.ondisk.items.root import RootItem
 from btrfs.ondisk.key import Key
-from btrfs.ondisk.struct import Struct, as_text, u64, uuid16
+from btrfs.ondisk.printing import Printable, printed
 from btrfs.ondisk.text import embedded_text_for_str
 from btrfs.ownership.paths import Paths
 
@@ -37,12 +38,14 @@ def _path_str(path: bytes | None) -> str:
     return "none" if path is None else embedded_text_for_str(path)
 
 
+@dataclass(frozen=True)
 class Subvolume(
-    Struct,
+    Printable,
     line=(
         "subvolume {id} parent {parent_id} generation {generation} read_only {read_only} "
         "path {path_str}"
     ),
+    module="btrfs.ownership.subvolumes",
 ):
     """A subvolume.
 
@@ -67,20 +70,19 @@ class Subvolume(
         rtime: Time that it was received.
     """
 
-    _public_module = "btrfs.ownership.subvolumes"
-
-    id: u64
-    parent_id: u64
-    dirid: u64
-    path: bytes | None = as_text(_path_str)
-    uuid: uuid16
-    parent_uuid: uuid16
-    received_uuid: uuid16
-    generation: u64
-    ctransid: u64
-    otransid: u64
-    stransid: u64
-    rtransid: u64
+    id: int
+    parent_id: int
+    dirid: int
+    path: bytes | None
+    path_str = printed(_path_str)
+    uuid: UUID
+    parent_uuid: UUID
+    received_uuid: UUID
+    generation: int
+    ctransid: int
+    otransid: int
+    stransid: int
+    rtransid: int
     read_only: bool
     ctime: TimeSpec
     otime: TimeSpec
@@ -103,7 +105,7 @@ def of_filesystem(fs: "FileSystem") -> Iterator[Subvolume]:
     paths = Paths(fs)
     for root in fs.subvolumes():
         backref = paths.backref(root.objectid)
-        yield Subvolume._from_values(
+        yield Subvolume(
             id=root.objectid,
             parent_id=backref.parent_tree if backref else 0,
             dirid=backref.dirid if backref else 0,
@@ -184,7 +186,7 @@ def _is_subvolume(fd: int, fsid: UUID, treeid: int) -> bool:
 
 
 def _from_info(info: ioctl.SubvolInfo, path: bytes) -> Subvolume:
-    return Subvolume._from_values(
+    return Subvolume(
         id=info.treeid,
         parent_id=info.parent_id,
         dirid=info.dirid,
@@ -201,7 +203,7 @@ _SAME = (
 )
 
 
-def _same(described: RootItem | ioctl.SubvolInfo) -> dict[str, object]:
+def _same(described: RootItem | ioctl.SubvolInfo) -> dict[str, Any]:
     """Return what the tree and the kernel call by the same name."""
     return {name: getattr(described, name) for name in _SAME}
 

@@ -24,6 +24,7 @@ from uuid import UUID
 from btrfs.ondisk.items.base import ItemData, UnknownItem
 from btrfs.ondisk.items.inode import TimeSpec
 from btrfs.ondisk.key import Key
+from btrfs.ondisk.printing import Printable, Printed
 from btrfs.ondisk.struct import Field, Struct
 from btrfs.ondisk.text import pretty_size
 
@@ -63,6 +64,18 @@ def _struct_record(obj: Struct) -> dict[str, Any]:
     return plain
 
 
+def _result_record(obj: Printable) -> dict[str, Any]:
+    plain: dict[str, Any] = {"class": type(obj).__name__}
+    for name, value in obj.attributes().items():
+        plain[name] = record(value)
+        form = getattr(type(obj), f"{name}_str", None)
+        # A size in units would be a rounded one, and bytes are text already.
+        is_other = isinstance(form, Printed) and form.to_str is not pretty_size
+        if is_other and not isinstance(value, bytes):
+            plain[f"{name}_str"] = getattr(obj, f"{name}_str")
+    return plain
+
+
 def _field_record(field: Field, value: Any) -> dict[str, Any]:
     to_str = field.option.to_str
     if isinstance(value, bytes):
@@ -97,6 +110,7 @@ def _key_record(key: Key) -> dict[str, Any]:
 
 _FORMS: dict[type, Callable[[Any], Any]] = {
     Struct: _struct_record,
+    Printable: _result_record,
     Key: _key_record,
     UUID: str,
     bytes: _text,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from btrfs.errors import BtrfsError
+from btrfs.info import DevInfo, DevStats, FeatureFlags, FsInfo, SpaceInfo
 from btrfs.ondisk.constants import ULLONG_MAX
 from btrfs.ondisk.items.base import SearchHeader
 from btrfs.ondisk.key import Key
@@ -17,7 +18,6 @@ from btrfs.ondisk.struct import Bytes
 from btrfs.source.damage import DamageLog
 
 if TYPE_CHECKING:
-    from btrfs.ioctl import DevInfo, DevStats, FeatureFlags, FsInfo, SpaceInfo
     from btrfs.ondisk.columns import ItemBatch
 
 __all__ = ["OnError", "ReadOptions", "Source"]

@@ -9,7 +9,6 @@ from typing import Literal, get_args
 
 from btrfs.errors import BtrfsError, NotBtrfsError
 from btrfs.source.base import OnError, ReadOptions, Source
-from btrfs.source.kernel import KernelSource
 from btrfs.source.mounts import mount_of_device
 
 __all__ = ["SourceChoice", "Target", "open_source"]
@@ -50,7 +49,7 @@ def _check_options(options: ReadOptions) -> None:
 
 
 def _open_source(paths: list[str], choice: SourceChoice, options: ReadOptions) -> Source:
-    """Open what the paths stand for; see FileSystem."""
+    """Open what checked paths stand for."""
     if choice == "auto":
         mount = _mount_of(paths)
         is_elsewhere = len(paths) == 1 and not _is_device_or_image(paths[0])
@@ -67,6 +66,8 @@ def _open_source(paths: list[str], choice: SourceChoice, options: ReadOptions) -
                 f"{paths[0]} is mounted, and the kernel shows its current state only",
                 hint="unmount it, or read its devices with --source unmounted",
             )
+        from btrfs.source.kernel import KernelSource
+
         return KernelSource(_mount_of(paths) or paths[0])
     raise ValueError(f"source is {choice!r}, but must be 'auto', 'mounted' or 'unmounted'")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from btrfs import ioctl
 from btrfs.errors import BtrfsError, NotBtrfsError
+from btrfs.info import DevInfo, DevStats, FeatureFlags, FsInfo, SpaceInfo
 from btrfs.ondisk.constants import ULLONG_MAX
 from btrfs.ondisk.items.base import SearchHeader
 from btrfs.ondisk.key import Key
@@ -114,19 +115,19 @@ class KernelSource:
     def skip_or_raise(self, _tree: int, _min_key: int, _max_key: int, error: BtrfsError, /) -> None:
         raise error
 
-    def fs_info(self) -> ioctl.FsInfo:
+    def fs_info(self) -> FsInfo:
         return ioctl.fs_info(self._fd)
 
-    def dev_info(self, devid: int) -> ioctl.DevInfo:
+    def dev_info(self, devid: int) -> DevInfo:
         return ioctl.dev_info(self._fd, devid)
 
-    def dev_stats(self, devid: int, reset: bool = False) -> ioctl.DevStats:
+    def dev_stats(self, devid: int, reset: bool = False) -> DevStats:
         return ioctl.dev_stats(self._fd, devid, reset)
 
-    def space_info(self) -> list[ioctl.SpaceInfo]:
-        return ioctl.space_info(self._fd)
+    def space_info(self) -> list[SpaceInfo]:
+        return list(ioctl.space_info(self._fd))
 
-    def features(self) -> ioctl.FeatureFlags:
+    def features(self) -> FeatureFlags:
         return ioctl.get_features(self._fd)
 
     def label(self) -> str:

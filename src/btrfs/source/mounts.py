@@ -1,4 +1,7 @@
-"""Which btrfs filesystems are mounted where."""
+"""Which btrfs filesystems are mounted where.
+
+The ioctls are imported where they are called: an image is opened without any.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,6 @@ from contextlib import suppress
 from glob import glob
 from typing import NamedTuple
 from uuid import UUID
-
-from btrfs import ioctl
 
 __all__ = [
     "Mount",
@@ -37,6 +38,8 @@ class Mount(NamedTuple):
 
 def mounted_filesystems() -> list[Mount]:
     """Return one mount per filesystem, the first that can be opened."""
+    from btrfs import ioctl
+
     mounts: dict[UUID, Mount] = {}
     for path in _btrfs_mount_points():
         try:
@@ -68,7 +71,7 @@ def mount_of_device(device: str) -> str | None:
 
 
 def writable_mount_of(path: str) -> str | None:
-    """Return where a device or an image file is mounted so that it may change; None if nowhere.
+    """Return where a device or an image file is mounted for writing; None if nowhere.
 
     An image file is mounted if a loop device of it is.
     """
@@ -121,7 +124,7 @@ def _btrfs_mount_points() -> list[str]:
 
 
 def _mountinfo() -> Iterator[tuple[list[bytes], list[bytes]]]:
-    """Yield of each mount what is about the mount, and what is about the filesystem (proc(5))."""
+    """Yield the fields of each mount: about the mount, and about the filesystem (proc(5))."""
     with open("/proc/self/mountinfo", "rb") as mountinfo:
         for line in mountinfo:
             # Optional fields, how many differs, end with a lone dash.
@@ -136,6 +139,8 @@ def _unescaped(path: bytes) -> bytes:
 
 def _device_numbers(path: str) -> set[int]:
     """Return the numbers of the devices that a mounted filesystem has."""
+    from btrfs import ioctl
+
     numbers = set()
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:

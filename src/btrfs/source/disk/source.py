@@ -9,12 +9,20 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from btrfs import ioctl
 from btrfs.errors import (
     BtrfsError,
     CorruptError,
     NotMountedError,
     TreeNotFoundError,
+)
+from btrfs.info import (
+    DEV_STATS_COUNTERS,
+    FS_INFO_FLAGS,
+    DevInfo,
+    DevStats,
+    FeatureFlags,
+    FsInfo,
+    SpaceInfo,
 )
 from btrfs.ondisk import constants
 from btrfs.ondisk.constants import KEY_MAX, ULLONG_MAX
@@ -165,9 +173,9 @@ class DiskSource:
     def blocks_from(self, root: RootItem, key: Key) -> float:
         return self.trees.blocks_from(root_pointer(root), key.key)
 
-    def fs_info(self) -> ioctl.FsInfo:
+    def fs_info(self) -> FsInfo:
         superblock = self.superblock
-        return ioctl.FsInfo._from_values(
+        return FsInfo(
             max_id=max(self._devids(), default=0),
             num_devices=superblock.num_devices,
             fsid=superblock.fsid,
@@ -176,15 +184,15 @@ class DiskSource:
             clone_alignment=superblock.sectorsize,
             csum_type=superblock.csum_type,
             csum_size=superblock.checksum.size,
-            flags=ioctl.FS_INFO_FLAGS,
+            flags=FS_INFO_FLAGS,
             generation=superblock.generation,
             metadata_uuid=superblock.header_fsid,
         )
 
-    def dev_info(self, devid: int) -> ioctl.DevInfo:
+    def dev_info(self, devid: int) -> DevInfo:
         for item in self.device_items(devid, devid):
             device = self.devices.get(devid)
-            return ioctl.DevInfo._from_values(
+            return DevInfo(
                 devid=devid,
                 uuid=item.uuid,
                 bytes_used=item.bytes_used,
@@ -194,41 +202,41 @@ class DiskSource:
             )
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
-    def dev_stats(self, devid: int, reset: bool = False) -> ioctl.DevStats:
+    def dev_stats(self, devid: int, reset: bool = False) -> DevStats:
         if reset:
             raise NotMountedError(
                 "the counters of a device can only be reset by the kernel",
                 hint="mount the filesystem",
             )
         self.dev_info(devid)
-        stats = ioctl.DevStats._from_values(
-            devid=devid, nr_items=len(ioctl.DEV_STATS_COUNTERS), flags=0
-        )
         key = Key(constants.DEV_STATS_OBJECTID, constants.PERSISTENT_ITEM_KEY, devid)
         item = self._item(constants.DEV_TREE_OBJECTID, key)
-        for name in ioctl.DEV_STATS_COUNTERS:
-            setattr(stats, name, 0 if item is None else getattr(item, name))
-        return stats
+        return DevStats(
+            devid=devid,
+            nr_items=len(DEV_STATS_COUNTERS),
+            flags=0,
+            **{name: getattr(item, name, 0) for name in DEV_STATS_COUNTERS},
+        )
 
-    def space_info(self) -> list[ioctl.SpaceInfo]:
+    def space_info(self) -> list[SpaceInfo]:
         totals: dict[int, list[int]] = defaultdict(lambda: [0, 0])
         for block_group in lookup.block_groups(self, 0, ULLONG_MAX):
             totals[block_group.flags][0] += block_group.length
             totals[block_group.flags][1] += block_group.used
         spaces = [
-            ioctl.SpaceInfo._from_values(flags=flags, total_bytes=total, used_bytes=used)
+            SpaceInfo(flags=flags, total_bytes=total, used_bytes=used)
             for flags, (total, used) in sorted(totals.items(), key=lambda item: _order(item[0]))
         ]
-        reserve = ioctl.SpaceInfo._from_values(
+        reserve = SpaceInfo(
             flags=constants.SPACE_INFO_GLOBAL_RSV,
             total_bytes=self._global_reserve_size(),
             used_bytes=0,
         )
         return [*spaces, reserve]
 
-    def features(self) -> ioctl.FeatureFlags:
+    def features(self) -> FeatureFlags:
         superblock = self.superblock
-        return ioctl.FeatureFlags(
+        return FeatureFlags(
             superblock.compat_flags, superblock.compat_ro_flags, superblock.incompat_flags
         )
 
