@@ -9,6 +9,7 @@ from btrfs.errors import BtrfsError, CorruptError, ItemNotFoundError
 from btrfs.info import DevInfo, DevStats, FeatureFlags, FsInfo, SpaceInfo
 from btrfs.ondisk import constants, free_space
 from btrfs.ondisk.constants import ULLONG_MAX
+from btrfs.ondisk.fields import Bytes
 from btrfs.ondisk.items.base import ItemData, SearchHeader, classify
 from btrfs.ondisk.items.chunk import BlockGroupItem, Chunk
 from btrfs.ondisk.items.device import DevExtent, DevItem
@@ -23,7 +24,6 @@ from btrfs.ondisk.items.extent import (
 from btrfs.ondisk.items.free_space import FreeSpaceBitmap, FreeSpaceExtent
 from btrfs.ondisk.items.root import RootItem
 from btrfs.ondisk.key import Key
-from btrfs.ondisk.struct import Bytes
 from btrfs.source import lookup
 from btrfs.source.base import OnError, ReadOptions, Source
 from btrfs.source.choice import SourceChoice, Target, open_source

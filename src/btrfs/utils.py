@@ -6,10 +6,6 @@ themselves are printed with come from :mod:`btrfs.ondisk.text`.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
 from btrfs.ondisk import constants
 from btrfs.ondisk.constants import (
     BLOCK_GROUP_DATA as BLOCK_GROUP_DATA,
@@ -28,10 +24,13 @@ from btrfs.ondisk.constants import (
     BLOCK_GROUP_TYPE_MASK as BLOCK_GROUP_TYPE_MASK,
     SPACE_INFO_GLOBAL_RSV as SPACE_INFO_GLOBAL_RSV,
 )
-from btrfs.ondisk.items.base import ItemData, ItemList, SubItem
 from btrfs.ondisk.key import Key, parse_key, parse_u64
-from btrfs.ondisk.printing import Printable
-from btrfs.ondisk.struct import Struct
+from btrfs.ondisk.printing import (
+    pretty_lines as pretty_lines,
+    pretty_print as pretty_print,
+    str_lines as str_lines,
+    str_print as str_print,
+)
 from btrfs.ondisk.text import (
     block_group_flags_str as block_group_flags_str,
     block_group_profile_str as block_group_profile_str,
@@ -150,107 +149,6 @@ def parse_key_string(key_str: str) -> Key:
             does not fit; the message says which.
     """
     return parse_key(key_str)
-
-
-# Whole objects.
-
-
-def pretty_print(obj: Any) -> None:
-    """Write an object to standard output, a line per attribute; lists and the like are walked."""
-    for line in pretty_lines(obj):
-        print(line)
-
-
-def str_print(obj: Any) -> None:
-    """Write ``str()`` of an object to standard output, and below it of the objects inside it.
-
-    Of lists and the like, each element is written; what is no object of this library is left out.
-    """
-    for line in str_lines(obj):
-        print(line)
-
-
-def pretty_lines(obj: Any) -> Iterator[str]:
-    """Yield the lines that :func:`pretty_print` writes."""
-    if isinstance(obj, Struct):
-        yield obj._describe()
-        for name, value, remark in obj._printed():
-            yield from _pretty_attribute(name, value, remark)
-        if isinstance(obj, Sequence):
-            yield from _pretty_elements(obj)
-    elif isinstance(obj, Printable):
-        yield obj.pretty_name()
-        for name, value in obj.pretty_attributes():
-            yield from _pretty_attribute(name, value, "")
-    elif isinstance(obj, Key):
-        yield f"<{Struct._public_module}.{type(obj).__name__}>"
-        yield str(obj)
-    elif isinstance(obj, Mapping) and obj:
-        for key, value in obj.items():
-            yield f"{key}:"
-            yield from _indented(pretty_lines(value))
-    elif isinstance(obj, list | Iterator):
-        yield from _pretty_elements(obj)
-    else:
-        yield str(obj)
-
-
-def _pretty_attribute(name: str, value: Any, remark: str) -> Iterator[str]:
-    if isinstance(value, SubItem | ItemData | Mapping):
-        yield f"{name}:"
-        yield from _indented(pretty_lines(value))
-    elif isinstance(value, list):
-        yield f"{name}:"
-        yield from pretty_lines(value)
-    else:
-        yield f"{name}: {value}{remark}"
-
-
-def _pretty_elements(elements: Any) -> Iterator[str]:
-    for element in elements:
-        yield "-"
-        yield from _indented(pretty_lines(element))
-
-
-def str_lines(obj: Any) -> Iterator[str]:
-    """Yield the lines that :func:`str_print` writes."""
-    if isinstance(obj, list | Iterator):
-        for element in obj:
-            yield from str_lines(element)
-    elif isinstance(obj, Struct):
-        yield str(obj)
-        yield from _indented(_str_lines_inside(obj))
-    elif isinstance(obj, Printable):
-        yield str(obj)
-        inside = [value for _, value in obj.pretty_attributes()]
-        yield from _indented(str_lines([it for it in inside if isinstance(it, Struct)]))
-    elif isinstance(obj, tuple) and type(obj).__module__.startswith("btrfs."):
-        yield str(obj)
-
-
-def _str_lines_inside(obj: Struct) -> Iterator[str]:
-    """Yield the lines of the structs inside another one."""
-    for name in _names_of_structs(type(obj)):
-        value = getattr(obj, name, None)
-        inside = value[0] if isinstance(value, list) and value else value
-        if isinstance(inside, SubItem | ItemData):
-            yield from str_lines(value)
-    if isinstance(obj, ItemList):
-        yield from str_lines(obj.elements)
-
-
-@functools.cache
-def _names_of_structs(cls: type[Struct]) -> list[str]:
-    """Return the names of the printed fields that can hold other structs."""
-    return [
-        field.name
-        for field in cls._printed_fields
-        if field.stored is None and field.key_part is None
-    ]
-
-
-def _indented(lines: Iterator[str]) -> Iterator[str]:
-    return (f"  {line}" for line in lines)
 
 
 def mounted_filesystem_paths() -> list[str]:

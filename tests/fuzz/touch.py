@@ -15,9 +15,10 @@ import numpy as np
 
 from btrfs.ctree import ExtentCsumItem, FreeSpaceBitmap, ItemData, SearchHeader
 from btrfs.ondisk.columns import ItemBatch
+from btrfs.ondisk.fields import Bytes
 from btrfs.ondisk.items import base
 from btrfs.ondisk.key import Key
-from btrfs.ondisk.struct import Bytes, Struct
+from btrfs.ondisk.struct import Struct
 from btrfs.query.records import record
 from btrfs.utils import pretty_lines, str_lines
 

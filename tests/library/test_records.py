@@ -10,7 +10,7 @@ import pytest
 
 from btrfs import FileSystem
 from btrfs.ctree import DirItem, Key, SearchHeader, classify
-from btrfs.ondisk.struct import Struct
+from btrfs.ondisk.struct import Struct, fields, from_values
 from btrfs.query.records import record
 from tests import support
 from tests.library.reading import trees
@@ -40,7 +40,7 @@ def assert_same(plain: Any, value: Any) -> None:
 
 def assert_same_struct(plain: dict[str, Any], obj: Struct) -> None:
     assert plain["class"] == type(obj).__name__
-    for field in obj._fields:
+    for field in fields(obj):
         if hasattr(obj, field.name) and "reserved" not in field.name:
             assert_same(plain[field.name], getattr(obj, field.name))
 
@@ -71,7 +71,7 @@ def test_words_stand_beside_numbers(image: Path) -> None:
 
 def test_bytes_that_are_no_text() -> None:
     location = Key(257, "INODE_ITEM", 0)
-    entry = DirItem._from_values(location=location, transid=1 << 63, name=b"\xff\n", data=b"")
+    entry = from_values(DirItem, location=location, transid=1 << 63, name=b"\xff\n", data=b"")
     plain = json.loads(json.dumps(record(entry)))
     assert plain["name"] == {"hex": "ff0a"}
     assert plain["data"] == ""

@@ -17,6 +17,7 @@ from btrfs.ctree import (
     Stripe,
     UnknownItem,
 )
+from btrfs.ondisk.struct import from_values
 from btrfs.query.selection import Filter, Order, SelectionError
 
 GIB = 1 << 30
@@ -24,18 +25,19 @@ IDENTITY = UUID("29aa5c09-c0d8-4f16-90cb-889090bd655c")
 
 
 def group(**values: int) -> BlockGroupItem:
-    return BlockGroupItem._from_values(
-        **{"vaddr": 0, "length": GIB, "used": 0, "flags": 0x11, "chunk_objectid": 256} | values
+    return from_values(
+        BlockGroupItem,
+        **{"vaddr": 0, "length": GIB, "used": 0, "flags": 0x11, "chunk_objectid": 256} | values,
     )
 
 
 def chunk(*devids: int) -> Chunk:
-    stripes = [Stripe._from_values(devid=devid, offset=0, uuid=IDENTITY) for devid in devids]
-    return Chunk._from_values(stripes=stripes, num_stripes=len(devids))
+    stripes = [from_values(Stripe, devid=devid, offset=0, uuid=IDENTITY) for devid in devids]
+    return from_values(Chunk, stripes=stripes, num_stripes=len(devids))
 
 
 GROUP = group(used=GIB // 10, vaddr=1 << 63)
-ENTRY = DirItem._from_values(location=Key(257, 1, 0), type=2, name="ü.bak".encode(), transid=7)
+ENTRY = from_values(DirItem, location=Key(257, 1, 0), type=2, name="ü.bak".encode(), transid=7)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_order() -> None:
         group(vaddr=n, used=used, length=length)
         for n, (used, length) in enumerate([(5, 9), (7, 9), (5, 3), (0, 9)])
     ]
-    other = UnknownItem._from_values(data=b"")
+    other = from_values(UnknownItem, data=b"")
     assert [g.vaddr for g in Order("used,length:desc").sorted(groups)] == [3, 0, 2, 1]
     assert [g.vaddr for g in Order(" used:desc , vaddr").sorted(groups)] == [1, 0, 2, 3]
     assert Order("used").sorted([other, groups[0]]) == [groups[0], other]
@@ -174,7 +176,7 @@ def test_order() -> None:
 
 
 def test_order_of_different_kinds() -> None:
-    inode = InodeItem._from_values(size=5)
+    inode = from_values(InodeItem, size=5)
     assert Order("location,size").sorted([inode, ENTRY]) == [ENTRY, inode]
     assert Order("name").sorted([ENTRY, inode]) == [ENTRY, inode]
     assert [len(c.stripes) for c in Order("stripes.devid").sorted([chunk(2), chunk(1, 3)])] == [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from btrfs.check.report import Checked
 from btrfs.errors import CorruptError
 from btrfs.ondisk.constants import SUPER_INFO_SIZE, SUPER_MIRRORS
+from btrfs.ondisk.struct import fields
 from btrfs.ondisk.text import counted
 from btrfs.source.disk.superblock import Superblock, parse_superblock
 
@@ -114,7 +115,7 @@ def _compare(
     """Report how a copy of the superblock differs from what it should be."""
     both_first = copy.bytenr == expected.bytenr == SUPER_MIRRORS[0]
     ignored = _OWN if both_first else _OWN | _OF_THE_FIRST_COPY
-    names = [field.name for field in Superblock._fields if field.name not in ignored]
+    names = [field.name for field in fields(Superblock) if field.name not in ignored]
     different = [name for name in names if getattr(copy, name) != getattr(expected, name)]
     if different:
         checked.add(

@@ -15,15 +15,16 @@ btrfs_balance() in fs/btrfs/volumes.c.
 import errno
 import fcntl
 import struct
-from collections.abc import Iterator
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 from btrfs.errors import BtrfsError
 from btrfs.ioctl.numbers import READ, WRITE, ioc
 from btrfs.ondisk import constants
 from btrfs.ondisk.constants import ULLONG_MAX, ULONG_MAX
+from btrfs.ondisk.fields import Stored, hidden, u64
 from btrfs.ondisk.items.balance import DiskBalanceArgs
-from btrfs.ondisk.struct import Stored, Struct, as_flags, hidden, u64
+from btrfs.ondisk.printing import as_flags
+from btrfs.ondisk.struct import Struct, fields
 from btrfs.ondisk.text import flags_str
 
 __all__ = [
@@ -112,7 +113,7 @@ _PRINT_ORDER = (
 )
 
 
-class BalanceArgs(DiskBalanceArgs):
+class BalanceArgs(DiskBalanceArgs, module="btrfs.ioctl"):
     """Which block groups of a type to move (struct btrfs_balance_args).
 
     Without arguments, all of them. What is given must all be true of a block group. The two ends of
@@ -140,10 +141,10 @@ class BalanceArgs(DiskBalanceArgs):
         soft: True, or not there.
     """
 
-    _public_module = "btrfs.ioctl"
-
-    profiles: u64 = as_flags(_PROFILE_NAMES)
-    target: u64 = as_flags(_PROFILE_NAMES)
+    profiles: u64
+    profiles_str = as_flags(_PROFILE_NAMES)
+    target: u64
+    target_str = as_flags(_PROFILE_NAMES)
     soft: bool
 
     def __init__(
@@ -220,8 +221,10 @@ class BalanceArgs(DiskBalanceArgs):
         values = (getattr(self, f"{name}_str", getattr(self, name)) for name in filter_.names)
         return f"{filter_.word}={'..'.join(map(str, values))}"
 
-    def _printed(self) -> Iterator[tuple[str, Any, str]]:
-        return iter(sorted(super()._printed(), key=lambda line: _PRINT_ORDER.index(line[0])))
+    @classmethod
+    def printed_names(cls) -> tuple[str, ...]:
+        """Return the names of the attributes in the order of python-btrfs."""
+        return tuple(sorted(super().printed_names(), key=_PRINT_ORDER.index))
 
 
 def _in_code(name: str, value: int) -> str:
@@ -231,6 +234,7 @@ def _in_code(name: str, value: int) -> str:
 class BalanceProgress(
     Struct,
     line=("state {state_str} expected {expected} considered {considered} completed {completed}"),
+    module="btrfs.ioctl",
 ):
     """How far a balance is, or how far it came (struct btrfs_balance_progress).
 
@@ -241,9 +245,8 @@ class BalanceProgress(
         completed: How many were moved.
     """
 
-    _public_module = "btrfs.ioctl"
-
-    state: u64 = as_flags(_STATE_NAMES)
+    state: u64
+    state_str = as_flags(_STATE_NAMES)
     expected: u64
     considered: u64
     completed: u64
@@ -285,7 +288,7 @@ class BalanceError(BtrfsError):
         return getattr(self.__cause__, "errno", None)
 
 
-class BalanceStatus(Struct):
+class BalanceStatus(Struct, module="btrfs.ioctl"):
     """A balance: what it is to move, and how far it is (struct btrfs_ioctl_balance_args).
 
     Attributes:
@@ -299,10 +302,10 @@ class BalanceStatus(Struct):
         completed: this.
     """
 
-    _public_module = "btrfs.ioctl"
-
-    flags: u64 = as_flags(constants.BALANCE_FLAG_NAMES)
-    state: u64 = as_flags(_STATE_NAMES)
+    flags: u64
+    flags_str = as_flags(constants.BALANCE_FLAG_NAMES)
+    state: u64
+    state_str = as_flags(_STATE_NAMES)
     data: DiskBalanceArgs
     meta: DiskBalanceArgs
     sys: DiskBalanceArgs
@@ -417,7 +420,7 @@ _TYPE_OFFSETS = {
     name: 16 + number * DiskBalanceArgs.struct_size
     for number, name in enumerate(("data", "meta", "sys"))
 }
-_STORED = [field for field in DiskBalanceArgs._fields if field.stored is not None]
+_STORED = [field for field in fields(DiskBalanceArgs) if field.stored is not None]
 _PACKED = struct.Struct("<" + "".join(field.stored.code for field in _STORED if field.stored))
 
 

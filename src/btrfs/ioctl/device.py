@@ -18,7 +18,9 @@ from btrfs.ioctl.volume_args import (
     vol_args_v2,
 )
 from btrfs.ondisk.constants import ULLONG_MAX
-from btrfs.ondisk.struct import Bytes, Struct, as_name, u64
+from btrfs.ondisk.fields import Bytes, u64
+from btrfs.ondisk.printing import as_name
+from btrfs.ondisk.struct import Struct
 
 __all__ = [
     "CONTROL_DEVICE",
@@ -91,6 +93,7 @@ class DevReplaceStatus(
         "replace state {replace_state_str} progress {progress_1000} "
         "write_errors {num_write_errors} read_errors {num_uncorrectable_read_errors}"
     ),
+    module="btrfs.ioctl",
 ):
     """How far the replacement of a device is (struct btrfs_ioctl_dev_replace_status_params).
 
@@ -103,9 +106,8 @@ class DevReplaceStatus(
         num_uncorrectable_read_errors: What could not be read from any copy.
     """
 
-    _public_module = "btrfs.ioctl"
-
-    replace_state: u64 = as_name(_DEV_REPLACE_STATE_NAMES)
+    replace_state: u64
+    replace_state_str = as_name(_DEV_REPLACE_STATE_NAMES)
     progress_1000: u64
     time_started: u64
     time_stopped: u64

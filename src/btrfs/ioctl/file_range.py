@@ -12,7 +12,9 @@ from typing import Annotated
 
 from btrfs.ioctl.numbers import READ, WRITE, ioc
 from btrfs.ondisk.constants import ULLONG_MAX
-from btrfs.ondisk.struct import Stored, Struct, as_flags, as_size, as_text, hidden, s64, u32, u64
+from btrfs.ondisk.fields import Stored, hidden, s64, u32, u64
+from btrfs.ondisk.printing import as_flags, as_size, printed
+from btrfs.ondisk.struct import Struct
 
 __all__ = [
     "DEFRAG_RANGE_COMPRESS",
@@ -84,6 +86,7 @@ class FileDedupeRangeInfo(
         "dest_fd {dest_fd} dest_offset {dest_offset} bytes_deduped {bytes_deduped} "
         "status {status_str}"
     ),
+    module="btrfs.ioctl",
 ):
     """A range of a file that shall share the extents of another (struct file_dedupe_range_info).
 
@@ -99,12 +102,11 @@ class FileDedupeRangeInfo(
             until it was tried.
     """
 
-    _public_module = "btrfs.ioctl"
-
     dest_fd: s64
     dest_offset: u64
     bytes_deduped: u64
-    status: Annotated[int | None, Stored("i", "<i4")] = as_text(_dedupe_status_str)
+    status: Annotated[int | None, Stored("i", "<i4")]
+    status_str = printed(_dedupe_status_str)
     reserved: u32 = hidden()
 
     def __init__(self, dest_fd: int, dest_offset: int) -> None:
@@ -173,6 +175,7 @@ def defrag_range(
 class FiemapExtent(
     Struct,
     line="extent logical {logical} vaddr {vaddr} length {length} flags {flags_str}",
+    module="btrfs.ioctl",
 ):
     """A piece of a file (struct fiemap_extent).
 
@@ -183,13 +186,13 @@ class FiemapExtent(
         flags: FIEMAP_EXTENT_LAST, _SHARED and the like, see FIEMAP_EXTENT_FLAG_NAMES.
     """
 
-    _public_module = "btrfs.ioctl"
-
     logical: u64
     vaddr: u64
-    length: u64 = as_size()
+    length: u64
+    length_str = as_size()
     reserved64: Annotated[bytes, Stored("16s", "V16")] = hidden()
-    flags: u32 = as_flags(FIEMAP_EXTENT_FLAG_NAMES)
+    flags: u32
+    flags_str = as_flags(FIEMAP_EXTENT_FLAG_NAMES)
     reserved: Annotated[bytes, Stored("12s", "V12")] = hidden()
 
 

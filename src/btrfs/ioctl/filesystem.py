@@ -17,7 +17,7 @@ from btrfs.info import (
 )
 from btrfs.ioctl.numbers import NONE, READ, WRITE, ioc
 from btrfs.ioctl.volume_args import name_field
-from btrfs.ondisk.struct import Bytes
+from btrfs.ondisk.fields import Bytes
 
 __all__ = [
     "DEV_STATS_COUNTERS",

@@ -9,7 +9,9 @@ import struct
 
 from btrfs.ioctl.numbers import NONE, READ, WRITE, ioc
 from btrfs.ondisk.constants import ULLONG_MAX
-from btrfs.ondisk.struct import Struct, as_size, u64
+from btrfs.ondisk.fields import u64
+from btrfs.ondisk.printing import as_size
+from btrfs.ondisk.struct import Struct
 
 __all__ = [
     "IOC_SCRUB",
@@ -33,6 +35,7 @@ class ScrubProgress(
         "verify_errors {verify_errors} super_errors {super_errors} "
         "corrected {corrected_errors} uncorrectable {uncorrectable_errors}"
     ),
+    module="btrfs.ioctl",
 ):
     """How far a scrub of a device is, and what it has found (struct btrfs_scrub_progress).
 
@@ -54,12 +57,12 @@ class ScrubProgress(
         unverified_errors: Errors that were gone at the second reading.
     """
 
-    _public_module = "btrfs.ioctl"
-
     data_extents_scrubbed: u64
     tree_extents_scrubbed: u64
-    data_bytes_scrubbed: u64 = as_size()
-    tree_bytes_scrubbed: u64 = as_size()
+    data_bytes_scrubbed: u64
+    data_bytes_scrubbed_str = as_size()
+    tree_bytes_scrubbed: u64
+    tree_bytes_scrubbed_str = as_size()
     read_errors: u64
     csum_errors: u64
     verify_errors: u64

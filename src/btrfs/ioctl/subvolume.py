@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from btrfs.ioctl.numbers import READ, WRITE, ioc
 from btrfs.ioctl.volume_args import VOL_ARGS_SIZE, vol_args, vol_args_v2
 from btrfs.ondisk.constants import ROOT_FLAG_NAMES
+from btrfs.ondisk.fields import Bytes, Stored, hidden, u32, u64, uuid16
 from btrfs.ondisk.items.inode import TimeSpec
-from btrfs.ondisk.struct import Bytes, Stored, Struct, as_flags, as_text, hidden, u32, u64, uuid16
+from btrfs.ondisk.printing import as_flags, printed
+from btrfs.ondisk.struct import Struct
 from btrfs.ondisk.text import embedded_text_for_str
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ class SubvolInfo(
         "subvol id {treeid} parent_id {parent_id} dirid {dirid} generation {generation} "
         "flags {flags_str} name {name_str}"
     ),
+    module="btrfs.ioctl",
 ):
     """A subvolume (struct btrfs_ioctl_get_subvol_info_args).
 
@@ -87,14 +90,13 @@ class SubvolInfo(
         rtime: of its receiving.
     """
 
-    _public_module = "btrfs.ioctl"
-
     treeid: u64
     name_bytes: Annotated[bytes, Stored("256s", "V256")] = hidden()
     parent_id: u64
     dirid: u64
     generation: u64
-    flags: u64 = as_flags(ROOT_FLAG_NAMES)
+    flags: u64
+    flags_str = as_flags(ROOT_FLAG_NAMES)
     uuid: uuid16
     parent_uuid: uuid16
     received_uuid: uuid16
@@ -107,10 +109,11 @@ class SubvolInfo(
     stime: IoctlTimeSpec
     rtime: IoctlTimeSpec
     reserved: Annotated[bytes, Stored("64s", "V64")] = hidden()
-    name: bytes = as_text(embedded_text_for_str)
+    name: bytes
+    name_str = printed(embedded_text_for_str)
 
     def __init__(self, buf: Bytes) -> None:
-        self._decode(buf, 0)
+        super().__init__(buf)
         self.name = self.name_bytes.split(b"\0", 1)[0]
 
 

@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from btrfs.errors import CorruptError
+from btrfs.ondisk.fields import Field
 from btrfs.ondisk.items.base import ItemData, SearchHeader
 from btrfs.ondisk.key import Key
-from btrfs.ondisk.struct import Field
+from btrfs.ondisk.struct import fields
 
 __all__ = ["Columns", "ItemBatch"]
 
@@ -125,11 +126,11 @@ class ItemBatch:
         """
         batch = self.of_type(cls.key_type)
         columns: Columns = {}
-        for field in cls._fields:
+        for field in fields(cls):
             if field.key_part is not None:
                 columns[field.name] = getattr(batch, field.key_part)
         if cls.struct_size:
-            _add_fields(columns, "", cls._fields, batch._structs(cls))
+            _add_fields(columns, "", fields(cls), batch._structs(cls))
         columns["key_objectid"] = batch.objectid
         columns["key_type"] = batch.type
         columns["key_offset"] = batch.offset
@@ -138,9 +139,9 @@ class ItemBatch:
 
     def _structs(self, cls: ItemClass) -> NDArray[np.void]:
         """Return the fixed part of each body, filled up with zeros where it may be cut off."""
-        if cls._shortest is None or not (self.size < cls.struct_size).any():
+        if cls.layout.shortest == cls.struct_size or not (self.size < cls.struct_size).any():
             return self.gather(cls.dtype, 0)
-        self._require_size(cls._shortest)
+        self._require_size(cls.layout.shortest)
         structs = np.zeros((len(self), cls.struct_size), np.uint8)
         column = np.arange(cls.struct_size)
         for size in np.unique(np.minimum(self.size, cls.struct_size)):
@@ -148,7 +149,7 @@ class ItemBatch:
             structs[rows, :size] = self.buffer[self.body[rows, None] + column[:size]]
         made = structs.view(cls.dtype)[:, 0]
         # What may be absent may be cut off only where it is absent.
-        for condition in {field.option.absent_if for field in cls._fields}:
+        for condition in {field.absent_if for field in fields(cls)}:
             if condition is not None:
                 other, value = condition
                 self.select(made[other] != value)._require_size(cls.struct_size)
@@ -180,23 +181,23 @@ def take(buffer: NDArray[np.uint8], dtype: DTypeLike, positions: NDArray[np.int6
 
 
 def _add_fields(
-    columns: Columns, prefix: str, fields: tuple[Field, ...], structs: NDArray[np.void]
+    columns: Columns, prefix: str, declared: tuple[Field, ...], structs: NDArray[np.void]
 ) -> None:
     """Split an array of structs into columns, each contiguous and aligned."""
-    for field in fields:
-        if not field.size or field.option.hidden:
+    for field in declared:
+        if not field.size or field.hidden:
             continue
         values = structs[field.name]
         if values.dtype.names is None:
             column = np.ascontiguousarray(values)
-            if field.option.absent_if is not None:
-                other, value = field.option.absent_if
+            if field.absent_if is not None:
+                other, value = field.absent_if
                 column[columns[prefix + other] == value] = 0
             columns[prefix + field.name] = column
         else:
-            embedded = getattr(field.embedded, "_fields", None)
-            if embedded is not None:
-                _add_fields(columns, f"{prefix}{field.name}.", embedded, values)
+            layout = getattr(field.embedded, "layout", None)
+            if layout is not None:
+                _add_fields(columns, f"{prefix}{field.name}.", layout.fields, values)
             else:
                 for name in values.dtype.names:
                     columns[f"{prefix}{field.name}.{name}"] = np.ascontiguousarray(values[name])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from btrfs.ondisk.struct import Bytes
+from btrfs.ondisk.fields import Bytes
 
 __all__ = ["crc32c", "crc32c_data", "extref_hash", "name_hash"]
 

@@ -14,7 +14,7 @@ from btrfs.ondisk import constants
 from btrfs.ondisk.constants import KEY_MAX, OBJECTID_NAMES, U8, ULL, ULLONG_MAX
 
 if TYPE_CHECKING:
-    from btrfs.ondisk.struct import Bytes
+    from btrfs.ondisk.fields import Bytes
 
 __all__ = [
     "DiskKey",
@@ -141,8 +141,8 @@ class DiskKey(Key):
         self._key = (objectid << 72) + (type_ << 64) + offset
 
     @classmethod
-    def _embedded(cls, data: Bytes, pos: int) -> DiskKey:
-        """Make one from bytes in the middle of a struct; see btrfs.ondisk.struct."""
+    def unpack_from(cls, data: Bytes, pos: int) -> DiskKey:
+        """Return the key that begins at a byte of a struct."""
         return cls(data, pos)
 
 

@@ -1,16 +1,25 @@
-"""How results print that are no structs: dataclasses that look like items to scripts.
+"""How objects print: ``str()``, a printed form per attribute, and pretty print.
 
-``str()`` of such an object is one line, :func:`btrfs.utils.pretty_print` shows a line for each of
-its attributes, and an attribute ``NAME_str`` is the printed form of another one::
+All objects that scripts print are :class:`Printable`: structs on disk (:mod:`btrfs.ondisk.struct`)
+and results, which are dataclasses::
 
     @dataclass(frozen=True)
-    class SpaceInfo(Printable, module="btrfs.ioctl"):
+    class SpaceInfo(
+        Printable,
+        line="{flags_str}: total={total_bytes_str}, used={used_bytes_str}",
+        module="btrfs.ioctl",
+    ):
         flags: int
         flags_str = printed(space_flags_description)
         total_bytes: int
         total_bytes_str = as_size()
+        used_bytes: int
+        used_bytes_str = as_size()
 
-Structs print the same way by their declarations, see :mod:`btrfs.ondisk.struct`.
+An attribute ``NAME_str`` is the printed form of the attribute ``NAME``. It is declared where the
+attribute is, so that type checkers know it as a ``str``.
+
+The text is that of python-btrfs, since scripts compare it.
 """
 
 from __future__ import annotations
@@ -18,12 +27,31 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self, overload
 
-from btrfs.ondisk.text import flags_str, pretty_size
+from btrfs.ondisk.key import Key
+from btrfs.ondisk.text import flags_str, inode_mode_str, pretty_size
 
-__all__ = ["Printable", "Printed", "as_flags", "as_size", "printed"]
+__all__ = [
+    "Printable",
+    "Printed",
+    "as_byte_count",
+    "as_flags",
+    "as_mode",
+    "as_name",
+    "as_size",
+    "byte_count_str",
+    "pretty_lines",
+    "pretty_print",
+    "printed",
+    "printed_form",
+    "str_lines",
+    "str_print",
+]
+
+
+# The printed forms of attributes.
 
 
 class Printed:
@@ -50,7 +78,7 @@ class Printed:
 
 
 def printed(to_str: Callable[[Any], str]) -> Printed:
-    """Declare the printed form of an attribute. Its name is that of the attribute and ``_str``."""
+    """Print as a function of the value says."""
     return Printed(to_str)
 
 
@@ -64,15 +92,45 @@ def as_flags(names: Mapping[int, str]) -> Printed:
     return Printed(functools.partial(flags_str, flags_str_map=names))
 
 
+def as_name(names: Mapping[int, str], unknown: str | None = None) -> Printed:
+    """Print as the name of the number; as ``unknown`` or the number itself where it has none."""
+    return Printed(lambda value: names.get(value, str(value) if unknown is None else unknown))
+
+
+def as_mode() -> Printed:
+    """Print as the mode of a file: '0100644'."""
+    return Printed(inode_mode_str)
+
+
+def as_byte_count() -> Printed:
+    """Print how many bytes there are, not which: '12 bytes of data'."""
+    return Printed(byte_count_str)
+
+
+def byte_count_str(value: bytes) -> str:
+    """Return how many bytes there are: '12 bytes of data'."""
+    return f"{len(value)} bytes of data"
+
+
+def printed_form(cls: type, name: str) -> Callable[[Any], str] | None:
+    """Return the function that makes the printed form of an attribute; None if it has no other."""
+    found = getattr(cls, f"{name}_str", None)
+    return found.to_str if isinstance(found, Printed) else None
+
+
+# Objects that print.
+
+
 class Printable:
-    """Base class of dataclasses that print like structs.
+    """An object that prints in one line, by ``str()``, and with a line per attribute.
 
     Class keywords:
 
     * ``line``: the template of ``str()``; if there is none, ``str()`` is the name of the class and
       all printed attributes,
     * ``module``: the module by whose name scripts know the class,
-    * ``hidden``: names of fields that do not print.
+    * ``hidden``: names of fields of a dataclass that do not print,
+    * ``one_line``: inside other objects it prints as ``str()`` does, without its attributes.
     """
 
     __slots__ = ()
@@ -80,6 +138,7 @@ class Printable:
     _line: ClassVar[str | None] = None
     _public_module: ClassVar[str] = "btrfs.ctree"
     _hidden: ClassVar[tuple[str, ...]] = ()
+    _one_line: ClassVar[bool] = False
 
     def __init_subclass__(
         cls,
@@ -87,6 +146,7 @@ class Printable:
         line: str | None = None,
         module: str | None = None,
         hidden: tuple[str, ...] | None = None,
+        one_line: bool | None = None,
         **keywords: Any,
     ) -> None:
         super().__init_subclass__(**keywords)
@@ -96,25 +156,63 @@ class Printable:
             cls._public_module = module
         if hidden is not None:
             cls._hidden = hidden
+        if one_line is not None:
+            cls._one_line = one_line
 
     def __str__(self) -> str:
-        line = self._line or _derived_line(type(self))
+        cls: Any = type(self)
+        line = self._line or _derived_line(cls)
         return line.format_map(_Attributes(self))
+
+    @classmethod
+    def attribute_names(cls) -> Sequence[str]:
+        """Return the names of all attributes that the class declares, in order."""
+        dataclass: Any = cls
+        return [field.name for field in dataclasses.fields(dataclass)]
+
+    @classmethod
+    def printed_names(cls) -> Sequence[str]:
+        """Return the names of the attributes that print, in order."""
+        return [name for name in cls.attribute_names() if name not in cls._hidden]
+
+    @classmethod
+    def line_names(cls) -> Sequence[str]:
+        """Return the names of the attributes in ``str()`` of a class without ``line``."""
+        return cls.printed_names()
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the values of all attributes that are set by their names, hidden ones too."""
+        names = self.attribute_names()
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
     def pretty_name(self) -> str:
         """Return the line that stands above the attributes in pretty-printed output."""
         return f"<{self._public_module}.{type(self).__name__}>"
 
-    def attributes(self) -> dict[str, Any]:
-        """Return the values of all attributes that are set by their names, hidden ones too."""
-        names = [field.name for field in _fields(type(self))]
-        return {name: getattr(self, name) for name in names if hasattr(self, name)}
-
     def pretty_attributes(self) -> Iterator[tuple[str, Any]]:
-        """Yield name and printable value of each attribute that is set and not hidden."""
-        for name, value in self.attributes().items():
-            if name not in self._hidden and value is not None and value != []:
+        """Yield name and printable value of each attribute that prints and is set."""
+        for name in self.printed_names():
+            value = getattr(self, name, None)
+            if value is not None and value != []:
                 yield name, getattr(self, f"{name}_str", value)
+
+    def printed_inside(self) -> Iterator[Any]:
+        """Yield the objects inside that print lines of their own, and lists of such."""
+        for name in self.printed_names():
+            value = getattr(self, name, None)
+            inner = value[0] if isinstance(value, list) and value else value
+            if _has_lines(inner):
+                yield value
+
+
+@functools.cache
+def _derived_line(cls: Any) -> str:
+    """Return the template of ``str()`` for a class that declares none: its name and attributes."""
+    words = re.sub(r"(?<!^)(?=[A-Z])", " ", cls.__name__).lower()
+    return words + "".join(
+        f" {name} {{{name}{'_str' if hasattr(cls, f'{name}_str') else ''}}}"
+        for name in cls.line_names()
+    )
 
 
 class _Attributes:
@@ -127,14 +225,78 @@ class _Attributes:
         return getattr(self._obj, name)
 
 
-def _fields(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
-    return dataclasses.fields(cls)
+def _has_lines(value: Any) -> bool:
+    return isinstance(value, Printable) and not value._one_line
 
 
-def _derived_line(cls: type[Printable]) -> str:
-    """Return the template of ``str()`` for a class that sets none: its name and all fields."""
-    words = re.sub(r"(?<!^)(?=[A-Z])", " ", cls.__name__).lower()
-    names = [field.name for field in _fields(cls) if field.name not in cls._hidden]
-    return words + "".join(
-        f" {name} {{{name}{'_str' if hasattr(cls, f'{name}_str') else ''}}}" for name in names
-    )
+# Whole objects.
+
+
+def pretty_print(obj: Any) -> None:
+    """Write an object to standard output, a line per attribute; lists and the like are walked."""
+    for line in pretty_lines(obj):
+        print(line)
+
+
+def str_print(obj: Any) -> None:
+    """Write ``str()`` of an object to standard output, and below it of the objects inside it.
+
+    Of lists and the like, each element is written; what is no object of this library is left out.
+    """
+    for line in str_lines(obj):
+        print(line)
+
+
+def pretty_lines(obj: Any) -> Iterator[str]:
+    """Yield the lines that :func:`pretty_print` writes."""
+    if isinstance(obj, Printable):
+        yield obj.pretty_name()
+        for name, value in obj.pretty_attributes():
+            yield from _pretty_attribute(name, value)
+        if isinstance(obj, Sequence):
+            yield from _pretty_elements(obj)
+    elif isinstance(obj, Key):
+        yield f"<btrfs.ctree.{type(obj).__name__}>"
+        yield str(obj)
+    elif isinstance(obj, Mapping) and obj:
+        for key, value in obj.items():
+            yield f"{key}:"
+            yield from _indented(pretty_lines(value))
+    elif isinstance(obj, list | Iterator):
+        yield from _pretty_elements(obj)
+    else:
+        yield str(obj)
+
+
+def _pretty_attribute(name: str, value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping) or _has_lines(value):
+        yield f"{name}:"
+        yield from _indented(pretty_lines(value))
+    elif isinstance(value, list):
+        yield f"{name}:"
+        yield from pretty_lines(value)
+    else:
+        yield f"{name}: {value}"
+
+
+def _pretty_elements(elements: Any) -> Iterator[str]:
+    for element in elements:
+        yield "-"
+        yield from _indented(pretty_lines(element))
+
+
+def str_lines(obj: Any) -> Iterator[str]:
+    """Yield the lines that :func:`str_print` writes."""
+    if isinstance(obj, list | Iterator):
+        for element in obj:
+            yield from str_lines(element)
+    elif isinstance(obj, Printable):
+        yield str(obj)
+        for inner in obj.printed_inside():
+            yield from _indented(str_lines(inner))
+    elif isinstance(obj, tuple) and type(obj).__module__.startswith("btrfs."):
+        yield str(obj)
+
+
+def _indented(lines: Iterator[str]) -> Iterator[str]:
+    return (f"  {line}" for line in lines)

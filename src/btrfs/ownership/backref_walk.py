@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from btrfs.errors import BtrfsError, CorruptError, TreeNotFoundError
 from btrfs.ondisk import constants
 from btrfs.ondisk.constants import KEY_MAX, ULLONG_MAX
+from btrfs.ondisk.fields import Bytes
 from btrfs.ondisk.items.base import SearchHeader
 from btrfs.ondisk.items.file_extent import FileExtentItem
 from btrfs.ondisk.key import Key
-from btrfs.ondisk.struct import Bytes
 from btrfs.ownership.extent_refs import ExtentRefs, read_extent
 from btrfs.source.blocks import BlockSource
 from btrfs.source.disk.node import Leaf, Node, Pointer, root_pointer

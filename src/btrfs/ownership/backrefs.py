@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrfs.ondisk.constants import KEY_MAX
+from btrfs.ondisk.fields import Bytes
 from btrfs.ondisk.items.base import SearchHeader
-from btrfs.ondisk.struct import Bytes
 from btrfs.ownership.backref_walk import BackrefWalk, FileRef
 from btrfs.ownership.extent_refs import extent_at, no_extent
 

@@ -5,7 +5,7 @@
         for block_group in fs.block_groups():
             print(json.dumps(btrfs.query.records.record(block_group)))
 
-Everything comes from the declarations of the structs; nothing is left out but padding, and nothing
+Everything comes from the declarations of the classes; nothing is left out but padding, and nothing
 is rounded:
 
 * Numbers stay numbers, up to 64 bits. Where one stands for words (flags, types, modes), these stand
@@ -24,8 +24,7 @@ from uuid import UUID
 from btrfs.ondisk.items.base import ItemData, UnknownItem
 from btrfs.ondisk.items.inode import TimeSpec
 from btrfs.ondisk.key import Key
-from btrfs.ondisk.printing import Printable, Printed
-from btrfs.ondisk.struct import Field, Struct
+from btrfs.ondisk.printing import Printable, byte_count_str, printed_form
 from btrfs.ondisk.text import pretty_size
 
 __all__ = ["record"]
@@ -48,15 +47,15 @@ def record(obj: Any) -> Any:
     return obj
 
 
-def _struct_record(obj: Struct) -> dict[str, Any]:
+def _object_record(obj: Printable) -> dict[str, Any]:
     plain: dict[str, Any] = {"class": type(obj).__name__}
     if isinstance(obj, ItemData) and hasattr(obj, "header"):
         plain["key"] = record(obj.key)
         plain["leaf_transid"] = obj.header.transid
-    for field in obj._fields:
-        padding = field.option.hidden and field.name.startswith(_PADDING)
-        if hasattr(obj, field.name) and not padding:
-            plain |= _field_record(field, getattr(obj, field.name))
+    printed = obj.printed_names()
+    for name, value in obj.attributes().items():
+        if name in printed or not name.startswith(_PADDING):
+            plain |= _attribute_record(name, value, printed_form(type(obj), name))
     if isinstance(obj, UnknownItem):
         plain["data"] = _hexadecimal(obj.data)
     if isinstance(obj, TimeSpec):
@@ -64,33 +63,16 @@ def _struct_record(obj: Struct) -> dict[str, Any]:
     return plain
 
 
-def _result_record(obj: Printable) -> dict[str, Any]:
-    plain: dict[str, Any] = {"class": type(obj).__name__}
-    for name, value in obj.attributes().items():
-        plain[name] = record(value)
-        form = getattr(type(obj), f"{name}_str", None)
-        # A size in units would be a rounded one, and bytes are text already.
-        is_other = isinstance(form, Printed) and form.to_str is not pretty_size
-        if is_other and not isinstance(value, bytes):
-            plain[f"{name}_str"] = getattr(obj, f"{name}_str")
-    return plain
-
-
-def _field_record(field: Field, value: Any) -> dict[str, Any]:
-    to_str = field.option.to_str
+def _attribute_record(name: str, value: Any, to_str: Callable[[Any], str] | None) -> dict[str, Any]:
     if isinstance(value, bytes):
-        return {field.name: _text(value) if _is_text(field) else _hexadecimal(value)}
-    plain = {field.name: record(value)}
+        # Names and the like are text: they are printed as they are, and not by their number.
+        is_text = to_str not in (None, byte_count_str)
+        return {name: _text(value) if is_text else _hexadecimal(value)}
+    plain = {name: record(value)}
     # A size in units would be a rounded one.
     if to_str is not None and to_str is not pretty_size:
-        plain[f"{field.name}_str"] = to_str(value)
+        plain[f"{name}_str"] = to_str(value)
     return plain
-
-
-def _is_text(field: Field) -> bool:
-    """Whether bytes are names and the like: printed as they are, and not by their number."""
-    tail = field.option.tail
-    return field.option.to_str is not None and (tail is None or tail.count is not None)
 
 
 def _text(value: bytes) -> Any:
@@ -109,8 +91,7 @@ def _key_record(key: Key) -> dict[str, Any]:
 
 
 _FORMS: dict[type, Callable[[Any], Any]] = {
-    Struct: _struct_record,
-    Printable: _result_record,
+    Printable: _object_record,
     Key: _key_record,
     UUID: str,
     bytes: _text,

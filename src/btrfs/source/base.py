@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 from btrfs.errors import BtrfsError
 from btrfs.info import DevInfo, DevStats, FeatureFlags, FsInfo, SpaceInfo
 from btrfs.ondisk.constants import ULLONG_MAX
+from btrfs.ondisk.fields import Bytes
 from btrfs.ondisk.items.base import SearchHeader
 from btrfs.ondisk.key import Key
-from btrfs.ondisk.struct import Bytes
 from btrfs.source.damage import DamageLog
 
 if TYPE_CHECKING:

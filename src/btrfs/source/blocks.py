@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+from btrfs.ondisk.fields import Bytes
 from btrfs.ondisk.items.base import SearchHeader
 from btrfs.ondisk.items.root import RootItem
 from btrfs.ondisk.key import Key
-from btrfs.ondisk.struct import Bytes
 from btrfs.source.base import OnError, Source
 from btrfs.source.disk.node import Leaf, Node, Pointer
 from btrfs.source.disk.store import UnreadableHandler

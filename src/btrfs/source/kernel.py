@@ -13,9 +13,9 @@ from btrfs import ioctl
 from btrfs.errors import BtrfsError, NotBtrfsError
 from btrfs.info import DevInfo, DevStats, FeatureFlags, FsInfo, SpaceInfo
 from btrfs.ondisk.constants import ULLONG_MAX
+from btrfs.ondisk.fields import Bytes
 from btrfs.ondisk.items.base import SearchHeader
 from btrfs.ondisk.key import Key
-from btrfs.ondisk.struct import Bytes
 from btrfs.source.damage import DamageLog
 from btrfs.source.descriptor import Descriptor, SharedNumber
 

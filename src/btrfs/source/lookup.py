@@ -8,11 +8,11 @@ from typing import TypeVar, cast
 from btrfs.errors import CorruptError, ItemNotFoundError
 from btrfs.ondisk import constants
 from btrfs.ondisk.constants import ULLONG_MAX
+from btrfs.ondisk.fields import Bytes
 from btrfs.ondisk.items.base import ItemData, SearchHeader, classify
 from btrfs.ondisk.items.chunk import BlockGroupItem, Chunk
 from btrfs.ondisk.key import Key
 from btrfs.ondisk.profiles import check_chunk
-from btrfs.ondisk.struct import Bytes
 from btrfs.source.base import Source
 
 __all__ = ["block_group", "block_group_tree", "block_groups", "chunks", "decode_items", "items"]

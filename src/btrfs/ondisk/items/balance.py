@@ -3,8 +3,9 @@
 from typing import Annotated
 
 from btrfs.ondisk import constants
+from btrfs.ondisk.fields import Stored, hidden, u32, u64
 from btrfs.ondisk.items.base import ItemData, SubItem
-from btrfs.ondisk.struct import Stored, as_flags, hidden, u32, u64
+from btrfs.ondisk.printing import as_flags
 
 __all__ = ["BalanceItem", "DiskBalanceArgs"]
 
@@ -29,7 +30,8 @@ class DiskBalanceArgs(SubItem):
         stripes_max: at most so many.
     """
 
-    profiles: u64 = as_flags(constants.BLOCK_GROUP_FLAG_NAMES)
+    profiles: u64
+    profiles_str = as_flags(constants.BLOCK_GROUP_FLAG_NAMES)
     usage_min: u32
     usage_max: u32
     devid: u64
@@ -37,8 +39,10 @@ class DiskBalanceArgs(SubItem):
     pend: u64
     vstart: u64
     vend: u64
-    target: u64 = as_flags(constants.BLOCK_GROUP_FLAG_NAMES)
-    flags: u64 = as_flags(constants.BALANCE_ARGS_FLAG_NAMES)
+    target: u64
+    target_str = as_flags(constants.BLOCK_GROUP_FLAG_NAMES)
+    flags: u64
+    flags_str = as_flags(constants.BALANCE_ARGS_FLAG_NAMES)
     limit_min: u32
     limit_max: u32
     stripes_min: u32
@@ -64,7 +68,8 @@ class BalanceItem(
         sys: which of the system block groups.
     """
 
-    flags: u64 = as_flags(constants.BALANCE_FLAG_NAMES)
+    flags: u64
+    flags_str = as_flags(constants.BALANCE_FLAG_NAMES)
     data: DiskBalanceArgs
     meta: DiskBalanceArgs
     sys: DiskBalanceArgs

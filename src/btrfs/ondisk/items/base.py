@@ -3,11 +3,13 @@
 import functools
 import importlib
 import pkgutil
-from collections.abc import MutableSequence
+from collections.abc import Iterator, MutableSequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
+from btrfs.ondisk.decoder import compile_decoder
+from btrfs.ondisk.fields import Bytes
 from btrfs.ondisk.key import Key
-from btrfs.ondisk.struct import Bytes, Struct, compile_decoder
+from btrfs.ondisk.struct import Struct, fields
 
 __all__ = [
     "ItemData",
@@ -93,11 +95,16 @@ class ItemData(Struct):
         self._load(header, data)
 
     def __init_subclass__(
-        cls, type: int | None = None, objectid: int | None = None, tree: int | None = None
+        cls,
+        *,
+        type: int | None = None,
+        objectid: int | None = None,
+        tree: int | None = None,
+        **keywords: Any,
     ) -> None:
-        super().__init_subclass__()
+        super().__init_subclass__(**keywords)
         cls.home_tree = tree
-        cls._load = _generate_load  # type: ignore[method-assign]
+        cls._load = _compile_load  # type: ignore[method-assign]
         if type is not None:
             cls.key_type = type
         if type is not None and objectid is not None:
@@ -113,9 +120,22 @@ class ItemData(Struct):
     def __lt__(self, other: "ItemData") -> bool:
         return self.key < other.key
 
-    def _describe(self) -> str:
+    def __repr__(self) -> str:
         key = f" {self.key}" if hasattr(self, "header") else ""
-        return f"<{self._public_module}.{type(self).__name__}{key}>"
+        name, _, values = super().__repr__().partition(" ")
+        return f"{name}{key} {values}" if values else f"{name[:-1]}{key}>"
+
+    def pretty_name(self) -> str:
+        """Return class and key, which stand above the attributes in pretty-printed output."""
+        key = f" {self.key}" if hasattr(self, "header") else ""
+        return f"{super().pretty_name()[:-1]}{key}>"
+
+    def pretty_attributes(self) -> Iterator[tuple[str, Any]]:
+        """Yield name and printable value of each attribute; it says which are from the key."""
+        # An inline reference has what its item has in the key, but no key.
+        parts = _key_parts(type(self)) if hasattr(self, "header") else {}
+        for name, value in super().pretty_attributes():
+            yield name, f"{value} (key {parts[name]})" if name in parts else value
 
     if TYPE_CHECKING:
 
@@ -123,16 +143,18 @@ class ItemData(Struct):
             """Set all attributes that the class declares."""
 
 
-def _generate_load(self: ItemData, header: SearchHeader, data: Bytes) -> None:
+@functools.cache
+def _key_parts(cls: type[ItemData]) -> dict[str, str]:
+    """Return the names of the attributes that come from the key, and from which part of it."""
+    return {field.name: field.key_part for field in fields(cls) if field.key_part is not None}
+
+
+def _compile_load(self: ItemData, header: SearchHeader, data: Bytes) -> None:
     """Stand in for ``_load`` of a class until it is first used."""
     cls = type(self)
-    key_parts = [
-        f"self.{field.name} = header.{field.key_part}"
-        for field in cls._fields
-        if field.key_part is not None
-    ]
+    key_parts = [f"self.{name} = header.{part}" for name, part in _key_parts(cls).items()]
     load = compile_decoder(
-        cls,
+        cls.layout,
         "_load(self, header, data)",
         first=["self.header = header", *key_parts, "pos = 0"],
     )
@@ -164,6 +186,15 @@ class ItemList(ItemData, MutableSequence[Element]):
 
     def __str__(self) -> str:
         return f"{super().__str__()} size {len(self)}"
+
+    def __repr__(self) -> str:
+        elements = repr(self.elements) if hasattr(self, "elements") else ""
+        return f"{super().__repr__()[:-1]} {elements}>"
+
+    def printed_inside(self) -> Iterator[Any]:
+        """Yield the elements."""
+        yield from super().printed_inside()
+        yield self.elements
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise NotImplementedError("items cannot be changed")

@@ -1,18 +1,9 @@
 """Chunks: ranges of the virtual address space, and where on the devices they lie."""
 
 from btrfs.ondisk import constants
+from btrfs.ondisk.fields import array, key_objectid, key_offset, u16, u32, u64, uuid16
 from btrfs.ondisk.items.base import ItemData, SubItem
-from btrfs.ondisk.struct import (
-    array,
-    as_flags,
-    as_size,
-    key_objectid,
-    key_offset,
-    u16,
-    u32,
-    u64,
-    uuid16,
-)
+from btrfs.ondisk.printing import as_flags, as_size
 
 __all__ = ["BlockGroupItem", "Chunk", "RaidStride", "RaidStripeExtent", "Stripe"]
 
@@ -57,13 +48,19 @@ class Chunk(
     """
 
     vaddr: key_offset
-    length: u64 = as_size()
+    length: u64
+    length_str = as_size()
     owner: u64
-    stripe_len: u64 = as_size()
-    type: u64 = as_flags(constants.BLOCK_GROUP_FLAG_NAMES)
-    io_align: u32 = as_size()
-    io_width: u32 = as_size()
-    sector_size: u32 = as_size()
+    stripe_len: u64
+    stripe_len_str = as_size()
+    type: u64
+    type_str = as_flags(constants.BLOCK_GROUP_FLAG_NAMES)
+    io_align: u32
+    io_align_str = as_size()
+    io_width: u32
+    io_width_str = as_size()
+    sector_size: u32
+    sector_size_str = as_size()
     num_stripes: u16
     sub_stripes: u16
     stripes: list[Stripe] = array(Stripe, "num_stripes")
@@ -91,10 +88,13 @@ class BlockGroupItem(
     """
 
     vaddr: key_objectid
-    length: key_offset = as_size()
-    used: u64 = as_size()
+    length: key_offset
+    length_str = as_size()
+    used: u64
+    used_str = as_size()
     chunk_objectid: u64
-    flags: u64 = as_flags(constants.BLOCK_GROUP_FLAG_NAMES)
+    flags: u64
+    flags_str = as_flags(constants.BLOCK_GROUP_FLAG_NAMES)
 
     @property
     def used_pct(self) -> int:
@@ -128,5 +128,6 @@ class RaidStripeExtent(
     """
 
     vaddr: key_objectid
-    length: key_offset = as_size()
+    length: key_offset
+    length_str = as_size()
     strides: list[RaidStride] = array(RaidStride)

@@ -1,8 +1,9 @@
 """Checksums of data."""
 
 from btrfs.ondisk import constants
+from btrfs.ondisk.fields import key_offset, rest
 from btrfs.ondisk.items.base import ItemData
-from btrfs.ondisk.struct import key_offset, rest
+from btrfs.ondisk.printing import as_byte_count
 
 __all__ = ["ExtentCsumItem"]
 
@@ -25,6 +26,7 @@ class ExtentCsumItem(
 
     vaddr: key_offset
     sums: bytes = rest()
+    sums_str = as_byte_count()
 
     def split(self, csum_size: int) -> list[bytes]:
         """Return a list of checksums, one per sector.

@@ -5,8 +5,9 @@ the device tree.
 """
 
 from btrfs.ondisk import constants
+from btrfs.ondisk.fields import key_objectid, key_offset, u8, u32, u64, uuid16
 from btrfs.ondisk.items.base import ItemData
-from btrfs.ondisk.struct import as_name, as_size, key_objectid, key_offset, u8, u32, u64, uuid16
+from btrfs.ondisk.printing import as_name, as_size
 
 __all__ = ["DevExtent", "DevItem", "DevReplaceItem", "DevStatsItem"]
 
@@ -74,7 +75,8 @@ class DevExtent(
     chunk_tree: u64
     chunk_objectid: u64
     chunk_offset: u64
-    length: u64 = as_size()
+    length: u64
+    length_str = as_size()
     chunk_tree_uuid: uuid16
 
     @property
@@ -133,7 +135,8 @@ class DevReplaceItem(ItemData, type=constants.DEV_REPLACE_KEY, tree=constants.DE
     cursor_left: u64
     cursor_right: u64
     cont_reading_from_srcdev_mode: u64
-    replace_state: u64 = as_name(constants.DEV_REPLACE_STATE_NAMES)
+    replace_state: u64
+    replace_state_str = as_name(constants.DEV_REPLACE_STATE_NAMES)
     time_started: u64
     time_stopped: u64
     num_write_errors: u64

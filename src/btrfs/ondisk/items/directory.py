@@ -5,9 +5,11 @@ list it. Extended attributes are stored in the same struct, under an inode of an
 """
 
 from btrfs.ondisk import constants
+from btrfs.ondisk.fields import blob, elements, key_objectid, key_offset, u8, u16, u64
 from btrfs.ondisk.items.base import ItemData, ItemList, SubItem
 from btrfs.ondisk.key import DiskKey
-from btrfs.ondisk.struct import as_name, blob, elements, key_objectid, key_offset, u8, u16, u64
+from btrfs.ondisk.printing import as_name, printed
+from btrfs.ondisk.text import embedded_text_for_str
 
 __all__ = [
     "DirIndex",
@@ -37,9 +39,12 @@ class DirItem(SubItem, line="dir item location {location} type {type_str} name {
     transid: u64
     data_len: u16
     name_len: u16
-    type: u8 = as_name(constants.DIR_ITEM_TYPE_NAMES)
+    type: u8
+    type_str = as_name(constants.DIR_ITEM_TYPE_NAMES)
     name: bytes = blob("name_len")
+    name_str = printed(embedded_text_for_str)
     data: bytes = blob("data_len")
+    data_str = printed(embedded_text_for_str)
 
 
 class DirItemList(
@@ -107,8 +112,10 @@ class DirIndex(
     transid: u64
     data_len: u16
     name_len: u16
-    type: u8 = as_name(constants.DIR_ITEM_TYPE_NAMES)
+    type: u8
+    type_str = as_name(constants.DIR_ITEM_TYPE_NAMES)
     name: bytes = blob("name_len")
+    name_str = printed(embedded_text_for_str)
 
 
 class DirLogItem(ItemData, type=constants.DIR_LOG_ITEM_KEY):

@@ -9,9 +9,10 @@ from typing import Any
 
 from btrfs.errors import CorruptError
 from btrfs.ondisk import constants
+from btrfs.ondisk.fields import Bytes, key_objectid, key_offset, u8, u32, u64
 from btrfs.ondisk.items.base import ItemData, SearchHeader, SubItem
 from btrfs.ondisk.key import DiskKey, key_objectid_str
-from btrfs.ondisk.struct import Bytes, as_flags, key_objectid, key_offset, u8, u32, u64
+from btrfs.ondisk.printing import as_flags
 
 __all__ = [
     "ExtentDataRef",
@@ -117,18 +118,24 @@ class ExtentOwnerRef(ItemData, type=constants.EXTENT_OWNER_REF_KEY):
         return f"extent owner root {_tree_str(self.root)}"
 
 
-class InlineExtentDataRef(ExtentDataRef, line="inline " + str(ExtentDataRef._line)):
+class InlineExtentDataRef(ExtentDataRef):
     """The same as ExtentDataRef, stored inside the extent item."""
 
     def __init__(self, data: Bytes, pos: int = 0) -> None:
         self._decode(data, pos)
 
+    def __str__(self) -> str:
+        return f"inline {super().__str__()}"
 
-class InlineSharedDataRef(SharedDataRef, line="inline " + str(SharedDataRef._line)):
+
+class InlineSharedDataRef(SharedDataRef):
     """The same as SharedDataRef, stored inside the extent item."""
 
     def __init__(self, data: Bytes, pos: int = 0) -> None:
         self.parent, self.count = _INLINE_SHARED_DATA_REF.unpack_from(data, pos)
+
+    def __str__(self) -> str:
+        return f"inline {super().__str__()}"
 
 
 class InlineTreeBlockRef(TreeBlockRef):
@@ -141,11 +148,14 @@ class InlineTreeBlockRef(TreeBlockRef):
         return f"inline {super().__str__()}"
 
 
-class InlineSharedBlockRef(SharedBlockRef, line="inline " + str(SharedBlockRef._line)):
+class InlineSharedBlockRef(SharedBlockRef):
     """The same as SharedBlockRef, stored inside the extent item."""
 
     def __init__(self, parent: int) -> None:
         self.parent = parent
+
+    def __str__(self) -> str:
+        return f"inline {super().__str__()}"
 
 
 class InlineExtentOwnerRef(ExtentOwnerRef):
@@ -206,7 +216,8 @@ class ExtentItem(
     length: key_offset
     refs: u64
     generation: u64
-    flags: u64 = as_flags(constants.EXTENT_FLAG_NAMES)
+    flags: u64
+    flags_str = as_flags(constants.EXTENT_FLAG_NAMES)
     tree_block_info: TreeBlockInfo | None
     owner_refs: list[ExtentOwnerRef]
     extent_data_refs: list[ExtentDataRef]
@@ -265,7 +276,8 @@ class MetaDataItem(
     skinny_level: key_offset
     refs: u64
     generation: u64
-    flags: u64 = as_flags(constants.EXTENT_FLAG_NAMES)
+    flags: u64
+    flags_str = as_flags(constants.EXTENT_FLAG_NAMES)
     tree_block_refs: list[TreeBlockRef]
     shared_block_refs: list[SharedBlockRef]
 

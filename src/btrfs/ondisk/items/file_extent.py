@@ -2,10 +2,8 @@
 
 from btrfs.errors import CorruptError
 from btrfs.ondisk import constants
-from btrfs.ondisk.items.base import ItemData, SearchHeader
-from btrfs.ondisk.struct import (
+from btrfs.ondisk.fields import (
     Bytes,
-    as_name,
     hidden,
     key_objectid,
     key_offset,
@@ -14,6 +12,8 @@ from btrfs.ondisk.struct import (
     u16,
     u64,
 )
+from btrfs.ondisk.items.base import ItemData, SearchHeader
+from btrfs.ondisk.printing import as_name
 
 __all__ = ["FileExtentItem"]
 
@@ -56,10 +56,12 @@ class FileExtentItem(
     logical_offset: key_offset
     generation: u64
     ram_bytes: u64
-    compression: u8 = as_name(constants.COMPRESS_TYPE_NAMES, unknown="unknown")
+    compression: u8
+    compression_str = as_name(constants.COMPRESS_TYPE_NAMES, unknown="unknown")
     encryption: u8
     other_encoding: u16 = hidden()
-    type: u8 = as_name(constants.FILE_EXTENT_TYPE_NAMES, unknown="unknown")
+    type: u8
+    type_str = as_name(constants.FILE_EXTENT_TYPE_NAMES, unknown="unknown")
     disk_bytenr: u64 = present_unless("type", constants.FILE_EXTENT_INLINE)
     disk_num_bytes: u64 = present_unless("type", constants.FILE_EXTENT_INLINE)
     offset: u64 = present_unless("type", constants.FILE_EXTENT_INLINE)

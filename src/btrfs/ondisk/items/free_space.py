@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 from btrfs.errors import CorruptError
 from btrfs.ondisk import constants, free_space
+from btrfs.ondisk.fields import key_objectid, key_offset, rest, u32, u64
 from btrfs.ondisk.items.base import ItemData
 from btrfs.ondisk.key import DiskKey
-from btrfs.ondisk.struct import as_flags, as_size, key_objectid, key_offset, rest, u32, u64
+from btrfs.ondisk.printing import as_byte_count, as_flags, as_size
 
 __all__ = ["FreeSpaceBitmap", "FreeSpaceExtent", "FreeSpaceHeader", "FreeSpaceInfo"]
 
@@ -38,9 +39,11 @@ class FreeSpaceInfo(
     """
 
     vaddr: key_objectid
-    length: key_offset = as_size()
+    length: key_offset
+    length_str = as_size()
     extent_count: u32
-    flags: u32 = as_flags(constants.FREE_SPACE_INFO_FLAG_NAMES)
+    flags: u32
+    flags_str = as_flags(constants.FREE_SPACE_INFO_FLAG_NAMES)
 
 
 class FreeSpaceExtent(
@@ -57,7 +60,8 @@ class FreeSpaceExtent(
     """
 
     vaddr: key_objectid
-    length: key_offset = as_size()
+    length: key_offset
+    length_str = as_size()
 
 
 class FreeSpaceBitmap(
@@ -77,6 +81,7 @@ class FreeSpaceBitmap(
     vaddr: key_objectid
     length: key_offset
     bitmap: bytes = rest()
+    bitmap_str = as_byte_count()
 
     def unpack(self, sectorsize: int) -> Iterator[free_space.FreeSpaceExtent]:
         """Yield the free ranges, neighbouring free sectors as one.

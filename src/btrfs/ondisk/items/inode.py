@@ -4,12 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from btrfs.ondisk import constants
-from btrfs.ondisk.items.base import ItemData, ItemList, SubItem
-from btrfs.ondisk.struct import (
+from btrfs.ondisk.fields import (
     Stored,
-    Struct,
-    as_flags,
-    as_mode,
     blob,
     elements,
     hidden,
@@ -21,7 +17,10 @@ from btrfs.ondisk.struct import (
     u32,
     u64,
 )
-from btrfs.ondisk.text import flags_str, inode_mode_str
+from btrfs.ondisk.items.base import ItemData, ItemList, SubItem
+from btrfs.ondisk.printing import as_byte_count, as_flags, as_mode, printed
+from btrfs.ondisk.struct import Struct
+from btrfs.ondisk.text import embedded_text_for_str, flags_str, inode_mode_str
 
 __all__ = [
     "InodeExtref",
@@ -36,7 +35,7 @@ __all__ = [
 ]
 
 
-class TimeSpec(Struct):
+class TimeSpec(Struct, one_line=True):
     """A point in time (struct btrfs_timespec).
 
     >>> time = TimeSpec.from_values(1546280270, 4044945)
@@ -120,9 +119,11 @@ class InodeItem(ItemData, type=constants.INODE_ITEM_KEY):
     nlink: u32
     uid: u32
     gid: u32
-    mode: u32 = as_mode()
+    mode: u32
+    mode_str = as_mode()
     rdev: u64
-    flags: u64 = as_flags(constants.INODE_FLAG_NAMES)
+    flags: u64
+    flags_str = as_flags(constants.INODE_FLAG_NAMES)
     sequence: u64
     reserved: Annotated[bytes, Stored("32s", "V32")] = hidden()
     atime: TimeSpec
@@ -153,6 +154,7 @@ class InodeRef(SubItem, line="inode ref index {index} name {name_str}"):
     index: u64
     name_len: u16
     name: bytes = blob("name_len")
+    name_str = printed(embedded_text_for_str)
 
 
 class InodeRefList(
@@ -191,6 +193,7 @@ class InodeExtref(
     index: u64
     name_len: u16
     name: bytes = blob("name_len")
+    name_str = printed(embedded_text_for_str)
 
 
 class InodeExtrefList(
@@ -240,6 +243,7 @@ class VerityDescItem(ItemData, type=constants.VERITY_DESC_ITEM_KEY):
     objectid: key_objectid
     offset: key_offset
     data: bytes = rest()
+    data_str = as_byte_count()
 
 
 class VerityMerkleItem(ItemData, type=constants.VERITY_MERKLE_ITEM_KEY):
@@ -256,3 +260,4 @@ class VerityMerkleItem(ItemData, type=constants.VERITY_MERKLE_ITEM_KEY):
     objectid: key_objectid
     offset: key_offset
     data: bytes = rest()
+    data_str = as_byte_count()

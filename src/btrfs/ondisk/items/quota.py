@@ -1,9 +1,10 @@
 """Quota groups: how much space subvolumes use, and how much they may."""
 
 from btrfs.ondisk import constants
+from btrfs.ondisk.fields import key_objectid, key_offset, u64
 from btrfs.ondisk.items.base import ItemData
 from btrfs.ondisk.key import qgroup_str
-from btrfs.ondisk.struct import as_flags, as_text, key_objectid, key_offset, u64
+from btrfs.ondisk.printing import as_flags, printed
 
 __all__ = ["QgroupInfo", "QgroupLimit", "QgroupRelation", "QgroupStatus"]
 
@@ -31,7 +32,8 @@ class QgroupStatus(
 
     version: u64
     generation: u64
-    flags: u64 = as_flags(constants.QGROUP_STATUS_FLAG_NAMES)
+    flags: u64
+    flags_str = as_flags(constants.QGROUP_STATUS_FLAG_NAMES)
     rescan: u64
     enable_gen: u64
 
@@ -50,7 +52,8 @@ class QgroupInfo(ItemData, type=constants.QGROUP_INFO_KEY, tree=constants.QUOTA_
         excl_cmpr: The same, compressed; always equal.
     """
 
-    qgroupid: key_offset = as_text(qgroup_str)
+    qgroupid: key_offset
+    qgroupid_str = printed(qgroup_str)
     generation: u64
     rfer: u64
     rfer_cmpr: u64
@@ -72,8 +75,10 @@ class QgroupLimit(ItemData, type=constants.QGROUP_LIMIT_KEY, tree=constants.QUOT
         rsv_excl: Not used.
     """
 
-    qgroupid: key_offset = as_text(qgroup_str)
-    flags: u64 = as_flags(constants.QGROUP_LIMIT_FLAG_NAMES)
+    qgroupid: key_offset
+    qgroupid_str = printed(qgroup_str)
+    flags: u64
+    flags_str = as_flags(constants.QGROUP_LIMIT_FLAG_NAMES)
     max_rfer: u64
     max_excl: u64
     rsv_rfer: u64
@@ -93,5 +98,7 @@ class QgroupRelation(
         other_qgroupid: Id of the one that it is a member of, or that is a member of it.
     """
 
-    qgroupid: key_objectid = as_text(qgroup_str)
-    other_qgroupid: key_offset = as_text(qgroup_str)
+    qgroupid: key_objectid
+    qgroupid_str = printed(qgroup_str)
+    other_qgroupid: key_offset
+    other_qgroupid_str = printed(qgroup_str)

@@ -1,10 +1,12 @@
 """The root tree: where the other trees are, and how subvolumes hang together."""
 
 from btrfs.ondisk import constants
+from btrfs.ondisk.fields import blob, key_objectid, key_offset, u8, u16, u32, u64, uuid16
 from btrfs.ondisk.items.base import ItemData
 from btrfs.ondisk.items.inode import InodeItem, TimeSpec
 from btrfs.ondisk.key import DiskKey
-from btrfs.ondisk.struct import as_flags, blob, key_objectid, key_offset, u8, u16, u32, u64, uuid16
+from btrfs.ondisk.printing import as_flags, printed
+from btrfs.ondisk.text import embedded_text_for_str
 
 __all__ = ["RootBackref", "RootItem", "RootRef"]
 
@@ -66,7 +68,8 @@ class RootItem(
     byte_limit: u64
     bytes_used: u64
     last_snapshot: u64
-    flags: u64 = as_flags(constants.ROOT_FLAG_NAMES)
+    flags: u64
+    flags_str = as_flags(constants.ROOT_FLAG_NAMES)
     refs: u32
     drop_progress: DiskKey
     drop_level: u8
@@ -113,6 +116,7 @@ class RootRef(
     sequence: u64
     name_len: u16
     name: bytes = blob("name_len")
+    name_str = printed(embedded_text_for_str)
 
 
 class RootBackref(
@@ -143,3 +147,4 @@ class RootBackref(
     sequence: u64
     name_len: u16
     name: bytes = blob("name_len")
+    name_str = printed(embedded_text_for_str)

@@ -7,8 +7,8 @@ import struct
 from uuid import UUID
 
 from btrfs.ondisk import constants
+from btrfs.ondisk.fields import Bytes
 from btrfs.ondisk.items.base import ItemData, SearchHeader
-from btrfs.ondisk.struct import Bytes
 
 __all__ = ["UuidReceivedSubvolItem", "UuidSubvolItem"]
 

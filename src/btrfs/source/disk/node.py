@@ -13,10 +13,11 @@ from typing import Annotated, Any, NamedTuple
 from btrfs.errors import CorruptError
 from btrfs.ondisk.checksum import ChecksumType
 from btrfs.ondisk.constants import CSUM_SIZE, KEY_MAX, MAX_ADDRESS, MAX_LEVEL
+from btrfs.ondisk.fields import Stored, u8, u32, u64
 from btrfs.ondisk.items.base import SearchHeader
 from btrfs.ondisk.items.root import RootItem
 from btrfs.ondisk.key import Key
-from btrfs.ondisk.struct import Stored, Struct, u8, u32, u64
+from btrfs.ondisk.struct import Struct
 
 __all__ = [
     "HEADER_SIZE",

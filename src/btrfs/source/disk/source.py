@@ -26,12 +26,12 @@ from btrfs.info import (
 )
 from btrfs.ondisk import constants
 from btrfs.ondisk.constants import KEY_MAX, ULLONG_MAX
+from btrfs.ondisk.fields import Bytes
 from btrfs.ondisk.items.base import ItemData, SearchHeader
 from btrfs.ondisk.items.device import DevItem
 from btrfs.ondisk.items.directory import DirItemList
 from btrfs.ondisk.items.root import RootItem
 from btrfs.ondisk.key import Key
-from btrfs.ondisk.struct import Bytes
 from btrfs.source import lookup
 from btrfs.source.base import ReadOptions
 from btrfs.source.damage import DamageLog, LostKeys

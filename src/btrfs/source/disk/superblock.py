@@ -16,8 +16,10 @@ from btrfs.ondisk.constants import (
     SUPER_MAGIC,
     SUPER_MAGIC_OFFSET,
 )
+from btrfs.ondisk.fields import Stored, hidden, u8, u16, u32, u64, uuid16
 from btrfs.ondisk.items.device import DevItem
-from btrfs.ondisk.struct import Stored, Struct, as_flags, hidden, u8, u16, u32, u64, uuid16
+from btrfs.ondisk.printing import as_flags
+from btrfs.ondisk.struct import Struct
 from btrfs.ondisk.text import flags_str
 
 __all__ = [
@@ -97,8 +99,10 @@ class Superblock(Struct):
     sys_chunk_array_size: u32
     chunk_root_generation: u64
     compat_flags: u64
-    compat_ro_flags: u64 = as_flags(constants.FEATURE_COMPAT_RO_NAMES)
-    incompat_flags: u64 = as_flags(constants.FEATURE_INCOMPAT_NAMES)
+    compat_ro_flags: u64
+    compat_ro_flags_str = as_flags(constants.FEATURE_COMPAT_RO_NAMES)
+    incompat_flags: u64
+    incompat_flags_str = as_flags(constants.FEATURE_INCOMPAT_NAMES)
     csum_type: u16
     root_level: u8
     chunk_root_level: u8
