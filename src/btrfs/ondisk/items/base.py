@@ -4,7 +4,7 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Iterator, MutableSequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
 
 from btrfs.ondisk.decoder import compile_decoder
 from btrfs.ondisk.fields import Bytes
@@ -178,7 +178,11 @@ class ItemList(ItemData, MutableSequence[Element]):
     if TYPE_CHECKING:
         elements: list[Element]
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Element: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Element]: ...
+    def __getitem__(self, index: int | slice) -> Element | list[Element]:
         return self.elements[index]
 
     def __len__(self) -> int:
