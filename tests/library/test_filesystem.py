@@ -216,6 +216,29 @@ def test_closed_it_answers_nothing_but_what_was_wrong() -> None:
             call()
 
 
+READS_UNMOUNTED = """
+import sys
+import btrfs
+with btrfs.FileSystem(sys.argv[1], source="unmounted") as fs:
+    opened = len([name for name in sys.modules if name.startswith("btrfs")])
+    list(fs.search(btrfs.ctree.ROOT_TREE_OBJECTID))
+    list(fs.batches(btrfs.ctree.EXTENT_TREE_OBJECTID))
+    list(fs.block_groups())
+    fs.usage(), fs.fs_info(), fs.dev_info(1), fs.dev_stats(1), fs.space_info(), fs.features()
+    repr(fs), fs.label, fs.damage_summary()
+print(opened, *[name for name in sys.modules if name.startswith("btrfs.ioctl")])
+"""
+
+
+@pytest.mark.parametrize("name", ["block-group-tree.img", "block-group-tree.btrfs-image"])
+def test_unmounted_no_ioctl_is_imported(tmp_path: Path, name: str) -> None:
+    """Nor many other modules, to open it."""
+    target = support.stored_image(name, tmp_path)
+    opened, *ioctls = support.run(sys.executable, "-c", READS_UNMOUNTED, target).split()
+    assert ioctls == []
+    assert int(opened) < 50
+
+
 def test_different_filesystems_are_told_apart(tmp_path: Path) -> None:
     images = [
         support.stored_image(name, tmp_path)

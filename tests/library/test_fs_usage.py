@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 from btrfs import FileSystem, fs_usage
+from btrfs.ctree import Chunk, DevItem
 from btrfs.fs_usage import FsUsage
+from btrfs.info import SpaceInfo
 from btrfs.ondisk.constants import (
     BLOCK_GROUP_DATA as DATA,
     BLOCK_GROUP_METADATA as METADATA,
@@ -375,6 +377,50 @@ def test_targets_and_ratio_can_be_chosen(tmp_path: Path) -> None:
         assert other.default_data_metadata_ratio == 4
         assert other.estimated_allocatable_virtual_metadata > 5 * MIB * 100
         assert other.free_data < asis.free_data
+
+
+# Of what is no FileSystem.
+
+
+class FourLookups:
+    """What python-btrfs asks a filesystem for, and nothing else. Type checkers accept it."""
+
+    def __init__(self, fs: FileSystem) -> None:
+        self._mixed = fs.mixed_groups()
+        self._spaces = fs.space_info()
+        self._devices = list(fs.devices())
+        self._chunks = list(fs.chunks())
+
+    def mixed_groups(self) -> bool:
+        """Return what the filesystem said."""
+        return self._mixed
+
+    def space_info(self) -> list[SpaceInfo]:
+        """Return what the filesystem said."""
+        return self._spaces
+
+    def devices(self) -> Iterator[DevItem]:
+        """Yield what the filesystem yielded."""
+        return iter(self._devices)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield what the filesystem yielded."""
+        return iter(self._chunks)
+
+
+@pytest.mark.parametrize("case", [Case("raid1", "raid1"), MIXED], ids=str)
+def test_any_object_with_the_four_lookups_will_do(tmp_path: Path, case: Case) -> None:
+    with filesystem(tmp_path, case) as made:
+        allocate(made.mountpoint / "large", 300 * MIB)
+        with FileSystem(made.mountpoint) as fs:
+            expected = FsUsage(fs)
+            usage = FsUsage(FourLookups(fs), expected.default_data_metadata_ratio)
+            planned = FsUsage(FourLookups(fs))
+    assert without_estimates(plain(usage)) == without_estimates(plain(expected))
+    for name in ("free_data", "free_mixed", "allocatable_left", "unallocatable_soft"):
+        if hasattr(expected, name):
+            assert getattr(usage, name) == pytest.approx(getattr(expected, name), rel=0.02)
+    assert planned.default_data_metadata_ratio == 200
 
 
 # The classes by themselves.

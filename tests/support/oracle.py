@@ -21,6 +21,7 @@ from tests.support.require import unavailable
 
 REQUIREMENT = "btrfs==15"
 CACHE = Path(__file__).parents[2] / "build" / "python-btrfs-15"
+OUR_LIBRARY = Path(__file__).parents[2] / "src"
 
 FRAME = """\
 import json, sys, uuid
@@ -73,9 +74,18 @@ def ask_us(code: str, *args: str) -> Any:
     return json.loads(json.dumps(scope["answer"]))
 
 
-def run_program(name: str, *args: Argument) -> subprocess.CompletedProcess[str]:
-    """Run one of the programs that python-btrfs comes with, to its end."""
-    environment = {**os.environ, "PYTHONPATH": os.fspath(folder())}
+def run_program(
+    name: str, *args: Argument, with_our_library: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run one of the programs that python-btrfs comes with, to its end.
+
+    Args:
+        name: The program.
+        args: What it is given.
+        with_our_library: Let it import our library in place of its own.
+    """
+    library = OUR_LIBRARY if with_our_library else folder()
+    environment = {**os.environ, "PYTHONPATH": os.fspath(library)}
     argv = (sys.executable, folder() / "bin" / name, *args)
     return subprocess.run(
         argv, env=environment, capture_output=True, text=True, errors="replace", check=False
