@@ -12,9 +12,7 @@
 A module is imported when it is first used: ``import btrfs`` alone costs next to nothing.
 """
 
-import importlib
-
-from btrfs.lazy import module_names
+from btrfs._lazy import lazy_names
 from btrfs.ondisk.constants import (
     BLOCK_GROUP_DATA as BLOCK_GROUP_DATA,
     BLOCK_GROUP_DUP as BLOCK_GROUP_DUP,
@@ -33,11 +31,11 @@ from btrfs.ondisk.constants import (
     SPACE_INFO_GLOBAL_RSV as SPACE_INFO_GLOBAL_RSV,
 )
 
-# Of typing, a type checker needs only the name, and the import would take longer than all the rest.
+__version__ = "0.1.0"
+"""Version of btrfs-atlas, which this library is part of."""
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from btrfs import (
         balance as balance,
         check as check,
@@ -47,8 +45,8 @@ if TYPE_CHECKING:
         filesystem as filesystem,
         free_space_tree as free_space_tree,
         fs_usage as fs_usage,
+        info as info,
         ioctl as ioctl,
-        lazy as lazy,
         ondisk as ondisk,
         ownership as ownership,
         query as query,
@@ -59,33 +57,14 @@ if TYPE_CHECKING:
     )
     from btrfs.errors import BtrfsError as BtrfsError
     from btrfs.filesystem import FileSystem as FileSystem
-
-    __version__: str
-
-_HOMES = {"FileSystem": "btrfs.filesystem", "BtrfsError": "btrfs.errors"}
-
-
-def __getattr__(name: str) -> "Any":
-    """Import a module, or a class from its module, when it is first used (PEP 562)."""
-    if name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-    elif name == "__version__":
-        from importlib import metadata
-
-        value = metadata.version("btrfs-atlas")
-    elif name == "__all__":
-        value = [public for public in __dir__() if not public.startswith("_")]
-    elif name in module_names(__path__):
-        value = importlib.import_module(f"btrfs.{name}")
-    else:
-        raise AttributeError(f"module 'btrfs' has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """Return the public names: modules, FileSystem, BtrfsError, and the flags of block groups."""
-    constants = {name for name in globals() if name.startswith(("BLOCK_GROUP_", "SPACE_INFO_"))}
-    return sorted(
-        {*_HOMES, *module_names(__path__), *constants, "__doc__", "__name__", "__version__"}
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        __path__,
+        homes={"FileSystem": "btrfs.filesystem", "BtrfsError": "btrfs.errors"},
+        others=[
+            name
+            for name in globals()
+            if name.startswith(("BLOCK_GROUP_", "SPACE_INFO_")) or name == "__version__"
+        ],
     )

@@ -1,6 +1,6 @@
 """Choosing and ordering items, and writing them as JSON."""
 
-from btrfs.lazy import lazy_modules
+from btrfs._lazy import lazy_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -8,5 +8,5 @@ if TYPE_CHECKING:
         records as records,
         selection as selection,
     )
-
-__getattr__, __dir__ = lazy_modules(__name__, __path__)
+else:
+    __getattr__, __dir__ = lazy_names(__name__, __path__)

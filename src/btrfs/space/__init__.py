@@ -1,14 +1,16 @@
 """How space is given out: the kernel's allocator, what is used, what can still be written."""
 
-from btrfs.lazy import lazy_modules
+from btrfs._lazy import lazy_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrfs.space import (
         advice as advice,
         allocator as allocator,
+        counters as counters,
+        estimates as estimates,
         mkfs as mkfs,
         usage as usage,
     )
-
-__getattr__, __dir__ = lazy_modules(__name__, __path__)
+else:
+    __getattr__, __dir__ = lazy_names(__name__, __path__)
