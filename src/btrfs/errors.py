@@ -45,8 +45,8 @@ class CorruptError(BtrfsError):
 
     Attributes:
         what: What was looked at, for instance ``tree block at 30408704``.
-        expected: What should have been there, and
-        found: what was there instead.
+        expected: What should have been there.
+        found: What was there instead.
         device: Name of the device or file, where it is known.
         paddr: Address on that device in bytes, where it is known.
     """

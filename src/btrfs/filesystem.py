@@ -69,7 +69,7 @@ class FileSystem:
         mounted: Whether the running kernel answers.
 
     Devices may be missing, out of date or damaged: that is no error as long as what is asked for
-    can be read. :attr:`damage` and :attr:`notes` tell about it.
+    can be read. :attr:`damage` and :attr:`notes` list what is wrong.
 
     Raises:
         NotBtrfsError: There is no btrfs.
@@ -297,7 +297,7 @@ class FileSystem:
             Arrays by name, see :meth:`btrfs.ondisk.columns.ItemBatch.columns`.
 
         Raises:
-            ValueError: The class does not tell the tree, or is of no type of key.
+            ValueError: The class is of no type of key, or its items are in several trees.
             OSError: ENOENT if there is no such tree.
             CorruptError: A tree block or an item is damaged.
         """
@@ -434,8 +434,8 @@ class FileSystem:
         """Yield the free ranges inside block groups, from the free space tree.
 
         Args:
-            min_vaddr: Lowest address of an item of that tree, and
-            max_vaddr: highest address.
+            min_vaddr: Lowest address of an item of that tree.
+            max_vaddr: Highest address of such an item.
 
         Raises:
             OSError: ENOENT if the filesystem has no free space tree.

@@ -44,10 +44,10 @@ class Piece(NamedTuple):
 
 def pieces_of(dump: Path) -> list[Piece]:
     """Return what is in a sound dump."""
-    return list(_pieces(dump.read_bytes()))
+    return list(_entries(dump.read_bytes()))
 
 
-def _pieces(content: bytes) -> Iterator[Piece]:
+def _entries(content: bytes) -> Iterator[Piece]:
     position = 0
     while position < len(content):
         _, _, nritems, compressed = HEADER.unpack_from(content, position)
@@ -399,7 +399,7 @@ def test_pieces_of_no_bytes(tmp_path: Path, sample: list[Piece]) -> None:
     assert whole(dump) == items
 
 
-def test_block_in_many_pieces(tmp_path: Path, sample: list[Piece]) -> None:
+def test_block_in_many_entries(tmp_path: Path, sample: list[Piece]) -> None:
     """Of sectors it is put together; of single bytes it is not, and that is found out soon."""
     dump = tmp_path / "dump"
     written(dump, sample)
@@ -454,7 +454,7 @@ def test_huge_counts(tmp_path: Path, sample: list[Piece]) -> None:
     tracemalloc.start()
     try:
         with closing(Metadump(str(dump))) as store:
-            assert len(store._pieces) == len(sample) + len(tiny)
+            assert len(store._entries) == len(sample) + len(tiny)
             (copy,) = store.read_copies(sample[-1].vaddr, 16384)
             assert copy.data == sample[-1].content[:16384]
         _, peak = tracemalloc.get_traced_memory()

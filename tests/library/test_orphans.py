@@ -14,7 +14,7 @@ import btrfs
 from btrfs import FileSystem
 from btrfs.errors import BtrfsError, NotMountedError
 from btrfs.ownership import orphans
-from btrfs.ownership.orphans import Dropping, Finished, Left
+from btrfs.ownership.orphans import Dropping, Finished, Remaining
 from btrfs.source.mounts import is_read_only
 from tests import support
 from tests.support import removal
@@ -98,7 +98,7 @@ def test_read_only(stopped: Stopped) -> None:
     """It does not wait for what will not happen."""
     with FileSystem(stopped.fs.mountpoint) as fs:
         events = orphans.watch(fs)
-        assert next(events) == Left(2)
+        assert next(events) == Remaining(2)
         assert next(events) == Dropping(orphans.of_filesystem(fs)[0], 0)
         with pytest.raises(BtrfsError, match="is mounted read-only") as raised:
             next(events)
@@ -110,7 +110,7 @@ def test_until_nothing_is_left(stopped: Stopped) -> None:
     tree = stopped.found.root.objectid
     with FileSystem(stopped.fs.mountpoint) as fs:
         events = orphans.watch(fs, interval=0.001, forever=True)
-        assert next(events) == Left(2)
+        assert next(events) == Remaining(2)
         begin = next(events)
         assert isinstance(begin, Dropping)
         stopped.fs.remount("rw")
@@ -120,9 +120,9 @@ def test_until_nothing_is_left(stopped: Stopped) -> None:
             if isinstance(event, Dropping) and event.orphan.id == tree:
                 steps.append(event.orphan)
         assert 0 < event.seconds < 60
-        while next(events) != Left(0):
+        while next(events) != Remaining(0):
             pass
-        assert list(orphans.watch(fs)) == [Left(0)]
+        assert list(orphans.watch(fs)) == [Remaining(0)]
         assert orphans.of_filesystem(fs) == []
     keys = [step.drop_progress for step in steps]
     assert keys == sorted(set(keys))
@@ -135,16 +135,16 @@ def test_until_nothing_is_left(stopped: Stopped) -> None:
 def test_forever(stopped: Stopped) -> None:
     stopped.fs.remount("rw")
     with FileSystem(stopped.fs.mountpoint) as fs:
-        assert list(orphans.watch(fs, interval=0.001))[-1] == Left(0)
+        assert list(orphans.watch(fs, interval=0.001))[-1] == Remaining(0)
         events = orphans.watch(fs, interval=0.001, forever=True)
-        assert next(events) == Left(0)
+        assert next(events) == Remaining(0)
         path = stopped.fs.mountpoint / "more"
         removal.make_subvolume(path, 10)
         stopped.fs.btrfs("subvolume", "delete", path)
         # What wakes the kernel's cleaner thread comes later.
-        assert next(events) == Left(1)
+        assert next(events) == Remaining(1)
         stopped.fs.sync()
-        while next(events) != Left(0):
+        while next(events) != Remaining(0):
             pass
 
 

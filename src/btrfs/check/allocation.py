@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_allocation"]
 
-_Place = tuple[int, int]
+_DeviceAddress = tuple[int, int]
 """Number of a device, and an address on it in bytes."""
 
 
@@ -89,7 +89,10 @@ def _check_block_groups(
 
 
 def _check_stripes(
-    chunks: dict[int, Chunk], extents: dict[_Place, DevExtent], lost: set[int], checked: Checked
+    chunks: dict[int, Chunk],
+    extents: dict[_DeviceAddress, DevExtent],
+    lost: set[int],
+    checked: Checked,
 ) -> None:
     """Check that there is a device extent like it for each stripe, and the other way round."""
     stripes = {
@@ -121,7 +124,7 @@ def _check_stripes(
 
 
 def _check_devices(
-    fs: FileSystem, extents: dict[_Place, DevExtent], lost: set[int], checked: Checked
+    fs: FileSystem, extents: dict[_DeviceAddress, DevExtent], lost: set[int], checked: Checked
 ) -> None:
     """Check that device extents lie on their device side by side, and that their sum is right."""
     devices = {device.devid: device for device in fs.devices(0, ULLONG_MAX)}

@@ -48,8 +48,8 @@ class _Bad(NamedTuple):
     Attributes:
         vaddr: Virtual address of the first.
         length: Bytes of all.
-        device: Device of the copy, and
-        paddr: where on it the first is.
+        device: Device of the copy.
+        paddr: Where on it the first is.
         recovered: Whether another copy is right.
         why: What is wrong.
     """

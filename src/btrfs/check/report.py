@@ -79,10 +79,10 @@ class Finding(NamedTuple):
         kind: What kind of thing, a key of :data:`KINDS`.
         message: The place, and what is wrong, in one line.
         recovered: Whether all can be read all the same, from another copy.
-        tree: Number of the tree that it is in, where there is one; likewise
-        vaddr: virtual address in bytes,
-        device: path of the device or file, and
-        paddr: address on it in bytes.
+        tree: Number of the tree that it is in, None if it is in none.
+        vaddr: Virtual address in bytes, None if it has none.
+        device: Path of the device or file, None if it is on no certain one.
+        paddr: Address on the device in bytes, None if it has none.
     """
 
     kind: str
@@ -100,7 +100,7 @@ class Checked:
 
     Attributes:
         name: The check: superblocks, trees, copies, chunks, extents, free space or data.
-        summary: What was looked at, in a few words.
+        summary: What was looked at, as a short text.
         counts: The same in numbers.
         details: More numbers, one row for each tree.
         totals: How many findings there are, by kind.

@@ -1,15 +1,15 @@
-"""Balance: write what is in some block groups to others anew, so that the old ones go away.
+"""Balance: move what is in some block groups to new ones, so that the old ones can be removed.
 
 :func:`balance_v2` starts a balance and returns when it has ended, which may take days; of
 signals, only one that kills the process ends it earlier. Meanwhile, from another thread or process,
-:func:`balance_progress` tells how far it is, and :func:`balance_ctl` pauses or cancels it.
+:func:`balance_progress` returns how far it is, and :func:`balance_ctl` pauses or cancels it.
 :class:`BalanceArgs` chooses the block groups::
 
     few = BalanceArgs(usage_max=20, limit_max=3)
     print(balance_v2(fd, data_args=few))
 
-A filesystem has one balance at most, and whoever started it, all can see, pause and cancel it. See
-btrfs_balance() in fs/btrfs/volumes.c.
+A filesystem has one balance at most, and any process with the privilege can see, pause and cancel
+it. See btrfs_balance() in fs/btrfs/volumes.c.
 """
 
 import errno
@@ -121,18 +121,18 @@ class BalanceArgs(DiskBalanceArgs, module="btrfs.ioctl"):
 
     Args:
         profiles: Only block groups with one of these profiles; AVAIL_ALLOC_BIT_SINGLE is 'single'.
-        usage_min: Only those filled at least so far, in per cent, and
-        usage_max: less than so far; 0 is for those that are empty.
+        usage_min: Only those filled at least so far, in per cent.
+        usage_max: Only those filled less than so far; 0 is for those that are empty.
         devid: Only those that use this device.
-        pstart: Only those with bytes on it at this address or behind, and
-        pend: before this address.
-        vstart: Only those with bytes at this virtual address or behind, and
-        vend: before this one.
+        pstart: Only those with bytes on it at this address or a higher one.
+        pend: Only those with bytes on it below this address.
+        vstart: Only those with bytes at this virtual address or a higher one.
+        vend: Only those with bytes below this virtual address.
         target: Profile to convert to; AVAIL_ALLOC_BIT_SINGLE is 'single'.
-        limit_min: Do nothing if there are fewer than so many, and
-        limit_max: move no more than so many.
-        stripes_min: Only those of at least so many stripes, and
-        stripes_max: at most so many.
+        limit_min: Do nothing if there are fewer than so many.
+        limit_max: Move no more than so many.
+        stripes_min: Only those of at least so many stripes.
+        stripes_max: Only those of at most so many stripes.
         soft: Leave out those that have the target profile already.
 
     Attributes:
@@ -210,11 +210,11 @@ class BalanceArgs(DiskBalanceArgs, module="btrfs.ioctl"):
 
     def __str__(self) -> str:
         filters = ", ".join(
-            self._in_words(filter_) for filter_ in _FILTERS if self.flags & filter_.flag
+            self._text_of(filter_) for filter_ in _FILTERS if self.flags & filter_.flag
         )
         return f"flags({self.flags_str}) {filters}"
 
-    def _in_words(self, filter_: _Filter) -> str:
+    def _text_of(self, filter_: _Filter) -> str:
         """Return a filter as text: 'usage=0..20'."""
         if filter_.word == "soft":
             return filter_.word
@@ -268,7 +268,7 @@ class BalanceError(BtrfsError):
     """A balance did not start, or did not come to its end.
 
     Attributes:
-        state: BALANCE_STATE_PAUSE_REQ or BALANCE_STATE_CANCEL_REQ for a balance that somebody
+        state: BALANCE_STATE_PAUSE_REQ or BALANCE_STATE_CANCEL_REQ for a balance that was
             paused or cancelled.
         msg: What happened.
     """
@@ -294,12 +294,12 @@ class BalanceStatus(Struct, module="btrfs.ioctl"):
     Attributes:
         flags: Which types of block groups: BALANCE_DATA and the like.
         state: As in BalanceProgress.
-        data: Which of the data block groups,
-        meta: which of the metadata block groups, and
-        sys: which of the system block groups.
-        expected: As in BalanceProgress, and
-        considered: this too, and
-        completed: this.
+        data: Which of the data block groups.
+        meta: Which of the metadata block groups.
+        sys: Which of the system block groups.
+        expected: As in BalanceProgress.
+        considered: As in BalanceProgress.
+        completed: As in BalanceProgress.
     """
 
     flags: u64

@@ -1,4 +1,4 @@
-"""Devices: adding, removing, resizing and replacing them, and telling the kernel of them.
+"""Devices: adding, removing, resizing and replacing them, and announcing them to the kernel.
 
 A filesystem does one of these at a time, and none while a balance runs: OSError with EINPROGRESS or
 BtrfsError says so.
@@ -132,7 +132,7 @@ IOC_RM_DEV_V2 = ioc(WRITE, 58, VOL_ARGS_SIZE)
 def resize(fd: int, devid: int, size: int | None = None) -> None:
     """Let the filesystem use more or less of a device. Needs CAP_SYS_ADMIN.
 
-    To use less, what lies behind the new end is moved first, which may take long.
+    To use less, what lies past the new end is moved first, which may take long.
 
     Args:
         fd: File descriptor.
@@ -142,7 +142,7 @@ def resize(fd: int, devid: int, size: int | None = None) -> None:
     Raises:
         BtrfsError: Another change of the devices, or a balance, is running.
         OSError: ENODEV if there is no such device, EFBIG if it is smaller than that, ENOSPC if
-            what lies behind has no room elsewhere, EINVAL if the size is less than 256 MiB.
+            what lies past the new end has no room elsewhere, EINVAL if the size is below 256 MiB.
         ValueError: The size is negative.
     """
     # The kernel would take it for how much to shrink by.
@@ -192,7 +192,7 @@ def _check(code: int) -> None:
 
 
 def scan_device(path: str | bytes | os.PathLike[str]) -> None:
-    """Tell the kernel that a device is member of a btrfs, for mounts to come.
+    """Announce a member of a btrfs to the kernel, for mounts to come.
 
     Needs the right to open /dev/btrfs-control.
 
@@ -218,7 +218,7 @@ def forget_device(path: str | bytes | os.PathLike[str] = b"") -> None:
 def devices_ready(path: str | bytes | os.PathLike[str]) -> bool:
     """Return whether the kernel knows all devices of the filesystem that a device is member of.
 
-    It tells the kernel of this one at the same time. Needs the right to open /dev/btrfs-control.
+    It announces this one to the kernel, too. Needs the right to open /dev/btrfs-control.
 
     Raises:
         OSError: EINVAL if there is no btrfs on it, ENOENT if there is no such device.
@@ -288,7 +288,7 @@ def _dev_replace(fd: int, command: int, parameters: bytes = b"") -> Bytes:
     args = bytearray(_DEV_REPLACE_ARGS.pack(command, ULLONG_MAX, parameters))
     fcntl.ioctl(fd, IOC_DEV_REPLACE, args)
     _, result, returned = _DEV_REPLACE_ARGS.unpack(args)
-    # A kernel that has no result to tell leaves what was there.
+    # A kernel without a result leaves the field as it was.
     if result not in (0, ULLONG_MAX):
         raise BtrfsError(
             _DEV_REPLACE_ERRORS.get(result, f"the kernel refused with result {result}")

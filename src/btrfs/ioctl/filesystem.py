@@ -206,7 +206,7 @@ def space_info(fd: int) -> list[SpaceInfo]:
         _SPACE_ARGS.pack_into(args, 0, slots, 0)
         fcntl.ioctl(fd, IOC_SPACE_INFO, args)
         space_args = SpaceArgs(*_SPACE_ARGS.unpack_from(args))
-        # With no slots the kernel tells how many it takes; there may be more by the second call.
+        # With no slots the kernel says how many it takes; there may be more by the second call.
         if space_args.total_spaces <= slots:
             break
         slots = space_args.total_spaces

@@ -69,7 +69,7 @@ class QuotaRescanStatus(NamedTuple):
 
 
 def quota_enable(fd: int, simple: bool = False) -> None:
-    """Switch quotas on; what there is, is counted in the background. Needs CAP_SYS_ADMIN.
+    """Switch quotas on; what exists is counted in the background. Needs CAP_SYS_ADMIN.
 
     Args:
         fd: File descriptor.
@@ -141,8 +141,8 @@ def qgroup_assign(fd: int, member: int, group: int) -> bool:
 
     Args:
         fd: File descriptor.
-        member: Number of the group, and
-        group: number of the other, which must be of a higher level.
+        member: Number of the group.
+        group: Number of the group to add it to, which must be of a higher level.
 
     Returns:
         Whether what is used must be counted anew, by :func:`quota_rescan`, to be right again.

@@ -1,7 +1,7 @@
 """Scrub: read all copies of everything on a device, and repair what is wrong from good ones.
 
 Each device has a scrub of its own. :func:`scrub` returns when it has ended; meanwhile, from another
-thread or process, :func:`scrub_progress` tells how far it is, and :func:`scrub_cancel` ends it.
+thread or process, :func:`scrub_progress` returns how far it is, and :func:`scrub_cancel` ends it.
 """
 
 import fcntl
@@ -51,8 +51,8 @@ class ScrubProgress(
         csum_discards: Checksums without data.
         super_errors: Bad superblocks.
         malloc_errors: Times that the kernel had no memory.
-        uncorrectable_errors: Errors that no copy could mend,
-        corrected_errors: and those that one did, or could have if not read-only.
+        uncorrectable_errors: Errors that no copy could mend.
+        corrected_errors: Errors that a copy mended, or could have if not read-only.
         last_physical: Address on the device up to which it has come.
         unverified_errors: Errors that were gone at the second reading.
     """
@@ -93,8 +93,8 @@ def scrub(
     Args:
         fd: File descriptor.
         devid: Number of the device.
-        start: Address on it to begin at, for instance ``last_physical`` of a cancelled scrub, and
-        end: to stop at.
+        start: Address on it to begin at, for instance ``last_physical`` of a cancelled scrub.
+        end: Address on it to stop at.
         read_only: Only look, repair nothing.
 
     Raises:

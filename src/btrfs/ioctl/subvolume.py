@@ -1,8 +1,8 @@
-"""Subvolumes: what is to be known of them, making, deleting and marking them.
+"""Subvolumes: what describes them, making, deleting and marking them.
 
 Where it says *fd of a directory*, this is where a name is looked up. Some of these need no
-privilege: whoever may write to a directory may make subvolumes in it, and what is in a subvolume
-that he can reach he may ask for.
+privilege: a user who may write to a directory may make subvolumes in it, and may ask about each
+subvolume that he can reach.
 """
 
 import errno
@@ -80,14 +80,14 @@ class SubvolInfo(
         uuid: Its UUID.
         parent_uuid: That of the subvolume which it is a snapshot of; zero if it is none.
         received_uuid: That of the subvolume which it was received from; zero if it was not.
-        ctransid: Generation of the last change of an inode in it,
-        otransid: of its making,
-        stransid: of its sending, in the filesystem that it came from,
-        rtransid: of its receiving.
-        ctime: Time of the last change of an inode in it,
-        otime: of its making,
-        stime: of its sending,
-        rtime: of its receiving.
+        ctransid: Generation of the last change of an inode in it.
+        otransid: Generation that it was made in.
+        stransid: Generation that it was sent in, of the filesystem that it came from.
+        rtransid: Generation that it was received in.
+        ctime: Time of the last change of an inode in it.
+        otime: Time that it was made.
+        stime: Time that it was sent.
+        rtime: Time that it was received.
     """
 
     treeid: u64
@@ -149,7 +149,7 @@ IOC_SNAP_DESTROY_V2 = ioc(WRITE, 63, VOL_ARGS_SIZE)
 
 
 def get_subvol_info(fd: int) -> SubvolInfo:
-    """Return what there is to know of the subvolume that fd is in. Needs no privilege.
+    """Return what describes the subvolume that fd is in. Needs no privilege.
 
     Raises:
         OSError: ENOENT if it has been deleted.
@@ -186,7 +186,7 @@ def create_subvolume(fd: int, name: str | bytes) -> None:
     """Make an empty subvolume. Needs no privilege but to write to the directory.
 
     Args:
-        fd: File descriptor of the directory that it shall be in.
+        fd: File descriptor of the directory to make it in.
         name: Its name there.
 
     Raises:
@@ -200,7 +200,7 @@ def create_snapshot(fd: int, name: str | bytes, source_fd: int, read_only: bool 
     """Make a snapshot of a subvolume. Needs no privilege but to own the source.
 
     Args:
-        fd: File descriptor of the directory that it shall be in.
+        fd: File descriptor of the directory to make it in.
         name: Its name there.
         source_fd: File descriptor of the subvolume.
         read_only: Make one that cannot be written to.

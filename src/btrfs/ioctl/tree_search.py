@@ -77,10 +77,10 @@ def search_v2(
     Args:
         fd: File descriptor.
         tree: Number of the tree; 0 for the subvolume that fd is in.
-        min_key: The lowest key, and
-        max_key: the highest key that may be returned.
-        min_transid: Skip leaves of generations below this one,
-        max_transid: and above this one.
+        min_key: The lowest key.
+        max_key: The highest key that may be returned.
+        min_transid: Skip leaves of generations below this one.
+        max_transid: Skip leaves of generations above this one.
         nr_items: Yield at most so many.
         buf_size: Bytes of the buffer that the kernel fills. A larger one is used for an item that
             does not fit.

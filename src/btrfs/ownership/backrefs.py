@@ -104,7 +104,7 @@ def leaf_items(fs: FileSystem, vaddr: int) -> Iterator[tuple[SearchHeader, Bytes
 def _owners_by_kernel(fs: FileSystem, vaddr: int, limit: int, *, ignore_offset: bool) -> Owners:
     from btrfs import ioctl
 
-    # How many uses did not fit is told too.
+    # The kernel also returns how many uses did not fit into the buffer.
     size = max(_LEAST_BUFFER, _CONTAINER_SIZE + limit * _USE_SIZE)
     complete = True
     try:

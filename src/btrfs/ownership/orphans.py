@@ -5,13 +5,13 @@ afterwards by the kernel's cleaner thread (btrfs_drop_snapshot() in fs/btrfs/ext
 order of the keys, which can take hours. Until that is done, the root tree has an orphan item with
 the number of the subvolume, and the drop_progress of its root item says now and then how far it is.
 
-:func:`of_filesystem` tells how things stand, :func:`watch` follows them::
+:func:`of_filesystem` returns the deleted subvolumes, :func:`watch` follows their removal::
 
     with btrfs.FileSystem('/') as fs:
         for event in btrfs.ownership.orphans.watch(fs):
             print(event)
 
-Which part of a tree that is, is estimated from what is left of the tree. The kernel does not let
+Which part of a tree is removed is estimated from what is left of it. The kernel does not let
 the trees of deleted subvolumes be searched, so their blocks are read from the devices even if the
 filesystem is mounted. They can be: a block of such a tree is never changed, it is only freed, and
 those from drop_progress on are not freed yet. If one is, because the cleaner thread has gone on
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from btrfs.ondisk.items.root import RootItem
     from btrfs.source.blocks import BlockSource
 
-__all__ = ["Dropping", "Event", "Finished", "Left", "Orphan", "of_filesystem", "watch"]
+__all__ = ["Dropping", "Event", "Finished", "Orphan", "Remaining", "of_filesystem", "watch"]
 
 _INTERVAL_SECONDS = 1.0
 
@@ -67,8 +67,8 @@ class Orphan(NamedTuple):
         return self.drop_progress.key != 0
 
 
-class Left(NamedTuple):
-    """There are so many orphans now; it is told at the beginning, and whenever it changes.
+class Remaining(NamedTuple):
+    """The number of orphans: the first event, and another one whenever it changes.
 
     Attributes:
         orphans: How many.
@@ -78,7 +78,7 @@ class Left(NamedTuple):
 
 
 class Dropping(NamedTuple):
-    """A subvolume is being removed; it is told whenever it has got on.
+    """A subvolume is being removed: an event whenever its drop_progress has changed.
 
     Attributes:
         orphan: The subvolume, and how far it is.
@@ -101,7 +101,7 @@ class Finished(NamedTuple):
     seconds: float
 
 
-Event = Left | Dropping | Finished
+Event = Dropping | Finished | Remaining
 
 
 def of_filesystem(fs: FileSystem) -> list[Orphan]:
@@ -120,7 +120,7 @@ def of_filesystem(fs: FileSystem) -> list[Orphan]:
 def watch(
     fs: FileSystem, *, interval: float = _INTERVAL_SECONDS, forever: bool = False
 ) -> Iterator[Event]:
-    """Yield what happens to the orphans of a mounted filesystem until none is left.
+    """Yield events about the orphans of a mounted filesystem until none is left.
 
     Args:
         fs: The filesystem.
@@ -145,7 +145,7 @@ def watch(
 
 
 class _Seen:
-    """What was there at the last look, to tell what happened since."""
+    """What was seen at the last look, to find out what has happened since."""
 
     def __init__(self) -> None:
         self._left: int | None = None
@@ -160,7 +160,7 @@ class _Seen:
             yield Finished(tree, now - self._since.pop(tree))
         if len(orphans) != self._left:
             self._left = len(orphans)
-            yield Left(self._left)
+            yield Remaining(self._left)
         for orphan in orphans:
             if orphan.begun and orphan.drop_progress != self._progress.get(orphan.id):
                 self._progress[orphan.id] = orphan.drop_progress

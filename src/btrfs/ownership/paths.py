@@ -61,15 +61,15 @@ def lookup(fs: FileSystem, path: str | bytes, tree: int = constants.FS_TREE_OBJE
         OSError: ENOENT if there is no such subvolume.
     """
     place = Place(tree, _TOP)
-    gone: list[bytes] = []
+    passed: list[bytes] = []
     for name in os.path.normpath(b"/" + os.fsencode(path)).split(b"/"):
         if not name:
             continue
         entry = _entry(fs, place, name)
         if entry is None:
-            raise _not_found(path, name, gone)
-        place = _behind(fs, place, entry)
-        gone.append(name)
+            raise _not_found(path, name, passed)
+        place = _target(fs, place, entry)
+        passed.append(name)
     return place
 
 
@@ -82,7 +82,7 @@ def _entry(fs: FileSystem, place: Place, name: bytes) -> DirItem | None:
     return None
 
 
-def _behind(fs: FileSystem, place: Place, entry: DirItem) -> Place:
+def _target(fs: FileSystem, place: Place, entry: DirItem) -> Place:
     """Return what an entry of the directory at a place leads to."""
     if entry.location.type != constants.ROOT_ITEM_KEY:
         return Place(place.tree, entry.location.objectid)
@@ -98,8 +98,8 @@ def _behind(fs: FileSystem, place: Place, entry: DirItem) -> Place:
     )
 
 
-def _not_found(path: str | bytes, name: bytes, gone: list[bytes]) -> PathNotFoundError:
-    where = f"in {_printable(b'/'.join(gone))}" if gone else "at the top"
+def _not_found(path: str | bytes, name: bytes, passed: list[bytes]) -> PathNotFoundError:
+    where = f"in {_printable(b'/'.join(passed))}" if passed else "at the top"
     return PathNotFoundError(
         f"{_printable(os.fsencode(path))}: no such path in the filesystem",
         hint=f"there is no {_printable(name)} {where}; symbolic links are not followed",

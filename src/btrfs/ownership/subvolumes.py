@@ -1,4 +1,4 @@
-"""Subvolumes with their paths: what people look for in ``btrfs subvolume list``.
+"""Subvolumes with their paths: what ``btrfs subvolume list`` shows.
 
     with btrfs.FileSystem('/') as fs:
         for subvolume in btrfs.ownership.subvolumes.of_filesystem(fs):
@@ -204,7 +204,7 @@ _SAME = (
 
 
 def _same(described: RootItem | ioctl.SubvolInfo) -> dict[str, Any]:
-    """Return what the tree and the kernel call by the same name."""
+    """Return the attributes that a root item and the kernel's answer have by the same names."""
     return {name: getattr(described, name) for name in _SAME}
 
 

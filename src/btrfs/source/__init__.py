@@ -1,1 +1,7 @@
-"""Where metadata comes from: the kernel that has it mounted, or the devices themselves."""
+"""Where metadata comes from: the kernel that has it mounted, or the devices themselves.
+
+:mod:`base` says what every source can do, :mod:`blocks` what those can do that see tree blocks.
+:mod:`kernel` reads what is mounted; :mod:`disk` devices and images, :mod:`dump` what btrfs-image
+wrote. :mod:`choice` and :mod:`opening` find the right one for some paths. :mod:`lookup` has the
+look-ups that work on all of them, :mod:`damage` remembers what could not be read.
+"""

@@ -42,7 +42,7 @@ class ReadOptions(NamedTuple):
 
 
 class Source(Protocol):
-    """The few questions that everything else is answered from.
+    """The few questions that all look-ups are answered from.
 
     All sources give the same items in the same order for the same filesystem.
 

@@ -1,4 +1,4 @@
-"""Which source answers for what a user names: the running kernel, or the devices themselves."""
+"""Which source answers for the paths that a user gives: the running kernel, or the devices."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """What could not be read as it should, and what became of it.
 
 An unmounted filesystem remembers three things while it is read: bytes that did not pass a check
-(:class:`Damage`, most of them harmless, as another copy served), keys whose items nobody will see
-(:class:`LostKeys`), and in plain words what else a user should know, such as that a device is
-missing. A :class:`DamageLog` holds them.
+(:class:`Damage`, most of them harmless, as another copy served), keys of items that are left out
+(:class:`LostKeys`), and notes, such as that a device is missing. A :class:`DamageLog` holds them.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ class Damage(NamedTuple):
 
     Attributes:
         what: What was looked at, for instance ``tree block at 30408704, checksum``.
-        expected: What should have been there, and
-        found: what was there instead; both as text, None if it could not be read at all.
+        expected: What should have been there, as text; None if it could not be read at all.
+        found: What was there instead, as text; None if it could not be read at all.
         device: Path of the device or file.
         paddr: Address on it in bytes.
         vaddr: Virtual address of the block, None for what has none, like a superblock.
@@ -79,25 +78,25 @@ class LostKeys(NamedTuple):
 
 
 class DamageLog:
-    """What a filesystem remembers of its damage; each thing once, however often it is read.
+    """What a filesystem remembers of its damage: each place once, however often it is read.
 
     Attributes:
         damage: Bytes that did not pass a check, in the order in which they were met.
         lost: Ranges of keys that were left out.
-        notes: What else there is to know, each in a few words.
+        notes: Other remarks on the state of the filesystem, one line each.
     """
 
     def __init__(self) -> None:
         self.damage: list[Damage] = []
         self.lost: list[LostKeys] = []
         self.notes: list[str] = []
-        # Where in the lists things are, by their places.
+        # The index in its list of each entry, by what distinguishes it.
         self._known: dict[object, int] = {}
 
     def add(self, error: BtrfsError, vaddr: int | None, *, recovered: bool) -> None:
         """Remember bytes that did not pass a check.
 
-        That a device is missing is told once by a note, and not for each block on it.
+        A missing device is one note, and not an entry for each block on it.
         """
         if not isinstance(error, CorruptError):
             return
@@ -122,10 +121,10 @@ class DamageLog:
         if self._is_new(lost[:3], self.lost):
             self.lost.append(lost)
 
-    def note(self, words: str) -> None:
-        """Remember something that is not about certain bytes."""
-        if words not in self.notes:
-            self.notes.append(words)
+    def note(self, text: str) -> None:
+        """Remember a remark that is not about certain bytes."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def _add(self, damage: Damage) -> None:
         place = (damage.device, damage.paddr, damage.vaddr)
@@ -138,7 +137,7 @@ class DamageLog:
             self.damage[self._known[place]] = damage
 
     def _is_new(self, place: object, entries: Sized) -> bool:
-        """Return whether a place is not known yet, and there is room for it among some entries."""
+        """Return whether a place is not known yet and its list of entries is not full; note it."""
         if place in self._known:
             return False
         if len(entries) == _MAX_ENTRIES:
@@ -148,18 +147,18 @@ class DamageLog:
         return True
 
     def summary(self) -> str | None:
-        """Return all of it in one line without a full stop; None if there is nothing to say."""
-        words = list(self.notes)
+        """Return all of it in one line without a full stop; None if the log is empty."""
+        parts = list(self.notes)
         recovered = sum(damage.recovered for damage in self.damage)
         bad = len(self.damage) - recovered
         if recovered:
-            words.append(f"{counted(recovered, 'damaged place')} recovered from redundancy")
+            parts.append(f"{counted(recovered, 'damaged place')} recovered from redundancy")
         if bad:
-            words.append(f"{counted(bad, 'damaged place')} could not be recovered")
+            parts.append(f"{counted(bad, 'damaged place')} could not be recovered")
         if self.lost:
             trees = sorted({lost.tree for lost in self.lost})
-            words.append(
+            parts.append(
                 f"{counted(len(self.lost), 'range')} of keys left out, of tree"
                 f"{'s' if len(trees) > 1 else ''} {', '.join(map(str, trees))}"
             )
-        return "; ".join(words) or None
+        return "; ".join(parts) or None

@@ -38,7 +38,7 @@ class KernelSource:
 
     Attributes:
         path: The path.
-        log: Of no use: the kernel keeps its own.
+        log: Always empty: the kernel keeps a log of its own.
 
     Raises:
         NotBtrfsError: The path does not lie on a btrfs.

@@ -36,7 +36,16 @@ def decode_items(
     found: Iterable[tuple[SearchHeader, Bytes]],
     make: Callable[[SearchHeader, Bytes], _Item],
 ) -> Iterator[_Item]:
-    """Yield objects for what a search found, but for what is damaged if that shall be left out."""
+    """Yield objects for the items that a search found.
+
+    An item that is damaged is left out, or raises its error, as the source decides.
+
+    Args:
+        source: Where they were found.
+        tree: Number of the tree.
+        found: Header and body of each.
+        make: Makes the object; may raise CorruptError.
+    """
     for header, data in found:
         try:
             item = make(header, data)

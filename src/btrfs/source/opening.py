@@ -1,9 +1,8 @@
 """Opening a filesystem that is not mounted: from files to a source.
 
-Whatever can be read shall be. So members may be missing, out of date or cut off, and of the chunks
-that the tree of chunks does not give any more, those count that the superblock and the backups of
-that tree know. What was found to be wrong is remembered in the source's log; only where nothing
-can be read at all is it an error.
+As much is read as can be. So members may be missing, out of date or cut off, and chunks that are
+lost from the chunk tree are taken from the superblock and from backups of that tree. What is wrong
+is remembered in the log of the source; it is an error only if nothing can be read at all.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from btrfs.errors import BtrfsError, NotBtrfsError
 from btrfs.source.base import ReadOptions
 from btrfs.source.damage import DamageLog
 from btrfs.source.disk.chunk_map import ChunkMap
-from btrfs.source.disk.chunk_recovery import known_chunks, known_devices
+from btrfs.source.disk.chunk_recovery import recover_chunks, recover_devices
 from btrfs.source.disk.devices import has_superblock
 from btrfs.source.disk.members import Members
 from btrfs.source.disk.source import DiskSource
@@ -30,7 +29,7 @@ __all__ = ["holds_btrfs", "open_unmounted"]
 _READ_DIRECTLY = ReadOptions()
 
 _MAX_ROUNDS = 4
-"""So often are strangers looked for among the members."""
+"""So many times are members checked for devices that belong to the filesystem no more."""
 
 
 def holds_btrfs(path: str) -> bool:
@@ -70,8 +69,8 @@ def _open_dump(path: str, options: ReadOptions) -> DiskSource:
     dump = Metadump(path)
     try:
         log = DamageLog()
-        for words in dump.notes:
-            log.note(words)
+        for note in dump.notes:
+            log.note(note)
         superblock = _chosen_state(dump.superblock, options, log)
         return DiskSource(path, superblock, dump, log, options)
     except BaseException:
@@ -90,13 +89,13 @@ def _open_devices(paths: list[str], options: ReadOptions) -> DiskSource:
             members.find(paths)
         for _ in range(_MAX_ROUNDS):
             superblock = _chosen_state(members.newest(), options, log)
-            superblock, chunks = known_chunks(superblock, members.devices, log, options.on_error)
+            superblock, chunks = recover_chunks(superblock, members.devices, log, options.on_error)
             volume = Volume(members.devices, ChunkMap(chunks))
-            items = known_devices(superblock, volume, log)
+            items = recover_devices(superblock, volume, log)
             uuids = {item.devid: item.uuid for item in items}
             if not members.drop_strangers(uuids):
                 break
-            # Who comes in their place may have been written to later.
+            # The devices in their place may be of a higher generation.
             members.find(paths, uuids)
         members.compare(items, chunks)
         return DiskSource(paths[0], superblock, volume, log, options)
@@ -109,7 +108,7 @@ def _chosen_state(superblock: Superblock, options: ReadOptions, log: DamageLog) 
     """Return the superblock that leads to what is to be read.
 
     Raises:
-        UnsupportedFeatureError: The format is not supported, and it is not to be read all the same.
+        UnsupportedFeatureError: The format is not supported, and unknown_features is not set.
         BtrfsError: There is no such backup of the root tree.
     """
     if not options.unknown_features:

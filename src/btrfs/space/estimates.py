@@ -87,7 +87,7 @@ def details_of(fs: SpaceLookups) -> Details:
     """Return the details of a filesystem, the defaults where it has no look-ups for them."""
     if not isinstance(fs, DetailedLookups):
         return Details()
-    # Kernels before 5.11 do not tell the size of checksums.
+    # Kernels before 5.11 do not say the size of checksums.
     csum_size = fs.fs_info().csum_size or _CRC32C_SIZE
     return Details(
         fs.nodesize,

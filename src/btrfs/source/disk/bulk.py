@@ -67,8 +67,8 @@ class BulkReader:
 
         Args:
             pointers: The leaves in the order of their keys.
-            min_key: The lowest key, and
-            max_key: the highest key wanted.
+            min_key: The lowest key.
+            max_key: The highest key wanted.
         """
         leaves_per_batch = max(1, _BATCH_BYTES // self._format.nodesize)
         while leaves := list(islice(pointers, leaves_per_batch)):

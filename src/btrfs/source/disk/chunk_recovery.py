@@ -1,4 +1,4 @@
-"""Which chunks and devices are known, also where the tree that has them is damaged.
+"""Which chunks and devices a filesystem has, even if the chunk tree is damaged.
 
 The superblock has the chunks that this tree itself lies in, and its backups lead to the tree as it
 was at earlier commits.
@@ -32,20 +32,20 @@ from btrfs.source.disk.volume import Volume
 if TYPE_CHECKING:
     from btrfs.ondisk.items.device import DevItem
 
-__all__ = ["known_chunks", "known_devices"]
+__all__ = ["recover_chunks", "recover_devices"]
 
 
-def known_chunks(
+def recover_chunks(
     superblock: Superblock, devices: dict[int, Device], log: DamageLog, on_error: OnError
 ) -> tuple[Superblock, list[Chunk]]:
-    """Return all chunks that are known, and a superblock that leads to the best chunk tree.
+    """Return all chunks that can be read, and a superblock that leads to the best chunk tree.
 
     The superblock has the chunks that the chunk tree itself lies in. Where that tree is damaged,
     what it was at one of the last commits helps: chunks seldom change. It is also read in place of
-    the current one if nothing of that is left, unless what cannot be read shall be an error.
+    the current one if nothing of that is left, unless on_error is 'raise'.
 
     Raises:
-        CorruptError: Not one chunk is known.
+        CorruptError: Not one chunk can be read.
     """
     system = _Disjoint()
     for chunk in _system_chunks(superblock, log):
@@ -120,15 +120,15 @@ class _Disjoint:
 def _chunks_of_tree(
     superblock: Superblock, volume: Volume, log: DamageLog
 ) -> tuple[list[Chunk], bool]:
-    """Return what can be read of the chunk tree's chunks, and whether that is all."""
+    """Return the chunks that can be read from the chunk tree, and whether these are all."""
     source = _salvaging(superblock, volume)
     chunks = list(lookup.chunks(source, 0, ULLONG_MAX))
     log.absorb(source.log)
     return chunks, not source.log.lost
 
 
-def known_devices(superblock: Superblock, volume: Volume, log: DamageLog) -> list[DevItem]:
-    """Return what can be read of the chunk tree's devices."""
+def recover_devices(superblock: Superblock, volume: Volume, log: DamageLog) -> list[DevItem]:
+    """Return the device items that can be read from the chunk tree."""
     source = _salvaging(superblock, volume)
     items = source.device_items()
     log.absorb(source.log)

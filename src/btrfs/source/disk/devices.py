@@ -125,8 +125,8 @@ def _bytes_at(fd: int, paddr: int, length: int) -> bytes:
 def find_members(fsid: UUID, near: Iterable[str], known: set[int]) -> Iterator[Device]:
     """Yield members of a filesystem that are not known yet, opened.
 
-    They are looked for beside the given image files, and among the block devices of the machine.
-    There can be several of one number: copies, of which some are out of date.
+    The folders of the given image files are searched, and the block devices of the machine. There
+    can be several of one number: copies, of which some are out of date.
 
     Args:
         fsid: The filesystem.
@@ -145,7 +145,7 @@ def find_members(fsid: UUID, near: Iterable[str], known: set[int]) -> Iterator[D
 
 
 class Superblocks(NamedTuple):
-    """What became of the copies of a superblock.
+    """The copies of a superblock on a device, sorted into good and bad.
 
     Attributes:
         chosen: The one to go by.
@@ -176,7 +176,7 @@ def _read_superblocks(fd: int, path: str, copy: int | None) -> Superblocks:
             if superblock is not None:
                 found.append(superblock)
     if found:
-        # A copy far behind may be left from a filesystem that was here before.
+        # A copy of another UUID may be left from a filesystem that was here before.
         same = [superblock for superblock in found if superblock.fsid == found[0].fsid]
         return Superblocks(max(same, key=lambda superblock: superblock.generation), errors)
     if errors:

@@ -1,7 +1,6 @@
-"""The members of a filesystem that there are: those that were named, and those that were found.
+"""The members of a filesystem that are at hand: those that were named, and those that were found.
 
-They may be given twice, out of date, cut off, or be members no more. Whoever wants to know is told
-by notes in the log.
+They may be given twice, out of date, cut off, or be members no more. Notes in the log say so.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ __all__ = ["Members"]
 
 
 class Members:
-    """The devices of a filesystem that there are.
+    """The devices of a filesystem that are at hand.
 
     Args:
-        log: Is told what is wrong with them.
+        log: Gets a note about what is wrong with them.
 
     Attributes:
         devices: The devices by their numbers.
@@ -91,7 +90,7 @@ class Members:
         return max(superblocks, key=lambda superblock: superblock.generation)
 
     def drop_strangers(self, uuids: Mapping[int, UUID]) -> bool:
-        """Leave out devices whose numbers have been given to others; return whether there are.
+        """Leave out devices whose numbers have been given to others; return whether there were any.
 
         Raises:
             CorruptError: None is left.
@@ -113,7 +112,7 @@ class Members:
         return bool(strangers)
 
     def compare(self, items: list[DevItem], chunks: list[Chunk]) -> None:
-        """Tell which devices are missing, out of date or cut off."""
+        """Note which devices are missing, out of date or cut off."""
         newest = self.newest()
         generation = newest.generation
         for devid, device in sorted(self.devices.items()):

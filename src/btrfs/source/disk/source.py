@@ -1,4 +1,4 @@
-"""An unmounted filesystem as a source: answers that a kernel would give, from the trees."""
+"""An unmounted filesystem as a source: the answers that a kernel would give, read from trees."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class DiskSource:
             superblock.nodesize, superblock.checksum, superblock.header_fsid.bytes
         )
         self.trees = TreeReader(store, block_format, log)
-        # What can be read in place of the root tree; not looked for yet.
+        # The hint that says what can be read in place of the root tree; None before it is needed.
         self._offer: str | None = None
         self._roots: dict[int, Pointer] = {
             constants.CHUNK_TREE_OBJECTID: Pointer(
@@ -290,7 +290,7 @@ class DiskSource:
         return pointer
 
     def _offer_of_backups(self) -> str:
-        """Return which of the backups of the root tree can be read; empty if none can."""
+        """Return a text that names the newest backup of the root tree that can be read, or none."""
         usable = []
         reader = TreeReader(self.trees.store, self.trees.block_format, DamageLog())
         for number, backup in enumerate(self.superblock.backups):
@@ -359,9 +359,9 @@ class DiskSource:
             return self.devices.keys()
 
     def _global_reserve_size(self) -> int:
-        """Return how many bytes the kernel keeps back for its own transactions.
+        """Return how many bytes the kernel keeps back for its own transactions after a mount.
 
-        After a mount, that is (btrfs_update_global_block_rsv in fs/btrfs/block-rsv.c).
+        See btrfs_update_global_block_rsv in fs/btrfs/block-rsv.c.
         """
         features = self.features()
         trees = [

@@ -25,7 +25,7 @@ _CACHED_BLOCKS = 16
 # Where much is damaged, the same blocks are asked for over and over.
 _REMEMBERED_FAILURES = 4096
 
-# So many of the children of a node tell how large the others are.
+# So many children of a node are the sample that the size of the others is estimated from.
 _SAMPLES = 8
 
 
@@ -55,8 +55,8 @@ class TreeReader:
 
         Args:
             root: Root of the tree.
-            min_key: The lowest key, and
-            max_key: the highest key wanted.
+            min_key: The lowest key.
+            max_key: The highest key wanted.
             on_unreadable: What to do where no copy of a block passes all checks.
         """
         for leaves in self._leaves(root, min_key, max_key, on_unreadable):
@@ -89,8 +89,8 @@ class TreeReader:
         Args:
             root: Root of the tree.
             level: Level of the blocks, 0 for leaves; there are none above the root.
-            min_key: The lowest key, and
-            max_key: the highest key wanted.
+            min_key: The lowest key.
+            max_key: The highest key wanted.
             on_unreadable: What to do where no copy of a block further up passes all checks.
         """
         if level <= root.level:

@@ -1,7 +1,8 @@
-"""Compressed pieces of a dump, read at any place.
+"""Compressed entries of a dump, read at any place.
 
-They are read by windows, and states of the decompressor are kept, from which it can go on, so that
-this neither fills the memory nor begins at the beginning each time.
+They are read by windows. States of the decompressor are kept, and reading goes on from the nearest
+one. So neither do whole entries fill the memory, nor does reading begin at their beginning each
+time.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from btrfs.errors import CorruptError
-from btrfs.source.dump.pieces import Pieces
+from btrfs.source.dump.entries import DumpEntries
 
 __all__ = ["Inflater"]
 
@@ -27,10 +28,10 @@ _INPUT_SIZE = 4096
 
 
 class _Checkpoint(NamedTuple):
-    """Where the decompression of a piece can go on.
+    """Where the decompression of an entry can go on.
 
     Attributes:
-        number: The piece.
+        number: The entry.
         window: The window that comes next.
         decompressor: What comes before it went through this.
         consumed: How many stored bytes that were.
@@ -43,24 +44,26 @@ class _Checkpoint(NamedTuple):
 
 
 class Inflater:
-    """Reads compressed pieces at any place.
+    """Reads compressed entries at any place.
 
     Args:
-        pieces: The pieces.
+        entries: The entries.
         pread: Reads so many bytes at a position of the file.
-        limit: Bytes of metadata that a piece has at most; what is behind them is never read.
+        limit: Bytes of metadata that an entry has at most; what comes after them is never read.
 
     Attributes:
-        faults: What is wrong with pieces that cannot be decompressed to their ends.
+        faults: What is wrong with entries that cannot be decompressed to their ends.
     """
 
-    def __init__(self, pieces: Pieces, pread: Callable[[int, int], bytes], limit: int) -> None:
+    def __init__(
+        self, entries: DumpEntries, pread: Callable[[int, int], bytes], limit: int
+    ) -> None:
         self.faults: dict[int, str] = {}
-        self._pieces = pieces
+        self._entries = entries
         self._pread = pread
         self._limit = limit
-        # Bytes of metadata in each piece, as far as they are known yet.
-        self._sizes = array("Q", [limit]) * len(pieces)
+        # Bytes of metadata in each entry, as far as they are known yet.
+        self._sizes = array("Q", [limit]) * len(entries)
         self._windows: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._cached_bytes = 0
         self._checkpoints: dict[tuple[int, int], _Checkpoint] = {}
@@ -68,7 +71,7 @@ class Inflater:
         self._last: _Checkpoint | None = None
 
     def read(self, number: int, offset: int, length: int) -> bytes:
-        """Return bytes of a piece, fewer where it ends or cannot be decompressed any further."""
+        """Return bytes of an entry, fewer where it ends or cannot be decompressed any further."""
         data = b""
         while len(data) < length:
             window, start = divmod(offset + len(data), _WINDOW_SIZE)
@@ -79,7 +82,7 @@ class Inflater:
         return data
 
     def _window(self, number: int, window: int) -> bytes:
-        """Return a window of a piece."""
+        """Return a window of an entry."""
         key = (number, window)
         if key in self._windows:
             self._windows.move_to_end(key)
@@ -105,7 +108,7 @@ class Inflater:
             self._cached_bytes -= len(oldest) + _CACHE_ENTRY_BYTES
 
     def _nearest(self, number: int, window: int) -> _Checkpoint:
-        """Return from where it is the shortest way to a window."""
+        """Return the checkpoint from which the way to a window is the shortest."""
         nearest = _Checkpoint(number, 0, zlib.decompressobj(), 0)
         for multiple in range(window - window % self._spacing, 0, -self._spacing):
             if saved := self._checkpoints.get((number, multiple)):
@@ -156,7 +159,7 @@ class Inflater:
     def _step(
         self, point: _Checkpoint, consumed: int, length: int
     ) -> tuple[bytes, int, str | None]:
-        """Go on a little.
+        """Decompress a part of a window.
 
         Args:
             point: Where the window begins; its decompressor has come further since.
@@ -167,12 +170,12 @@ class Inflater:
             Some of the bytes that are wanted, how many stored bytes were taken by then, and what
             is wrong with them if it cannot go on.
         """
-        piece, decompressor = self._pieces[point.number], point.decompressor
+        entry, decompressor = self._entries[point.number], point.decompressor
         stored = decompressor.unconsumed_tail
         try:
             if not stored:
-                size = min(_INPUT_SIZE, piece.stored_size - consumed)
-                stored = self._pread(size, piece.position + consumed)
+                size = min(_INPUT_SIZE, entry.stored_size - consumed)
+                stored = self._pread(size, entry.position + consumed)
                 consumed += len(stored)
             part = decompressor.decompress(stored, length)
         except (zlib.error, CorruptError) as error:

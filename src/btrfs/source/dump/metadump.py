@@ -1,14 +1,14 @@
 """A dump made by btrfs-image: the tree blocks of a filesystem and its superblock, nothing else.
 
-The file is a row of clusters. Each begins with an index block that lists what follows: pieces of
-metadata by their virtual addresses, one block or several adjacent ones, perhaps compressed
+The file is a row of clusters. Each begins with an index block that lists the entries after it: one
+tree block or several adjacent ones by their virtual address, perhaps compressed
 (struct meta_cluster in btrfs-progs' image/metadump.h). Addresses are virtual, so that no device and
 no map of chunks is needed to read it.
 
 A cluster is found from the one before it. So where one of them is damaged, or where the file is cut
-off, the dump ends for us, and what is before that place is used.
+off, the dump ends, and what comes before that place is used.
 
-A piece can be as large as 256 MiB. Of one that is not compressed, only what is wanted is read; for
+An entry can be as large as 256 MiB. Of one that is not compressed, only what is wanted is read; for
 those that are, there is :mod:`btrfs.source.dump.inflater`.
 """
 
@@ -25,8 +25,8 @@ from btrfs.ondisk.constants import SUPER_INFO_SIZE, SUPER_MIRRORS
 from btrfs.source.descriptor import Descriptor
 from btrfs.source.disk.store import Copy
 from btrfs.source.disk.superblock import Superblock, parse_superblock
+from btrfs.source.dump.entries import DumpEntries, DumpEntry
 from btrfs.source.dump.inflater import Inflater
-from btrfs.source.dump.pieces import Piece, Pieces
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Metadump", "is_metadump"]
 
-_MAX_PIECE_SIZES = {0xBD5C25E27295668B: 256 << 10, 0x31765F506D55445F: 256 << 20}
-"""By the magic number of each version, how many bytes of metadata it puts into one piece at most
+_MAX_ENTRY_SIZES = {0xBD5C25E27295668B: 256 << 10, 0x31765F506D55445F: 256 << 20}
+"""By the magic number of each version, how many bytes of metadata it puts into one entry at most
 (max_pending_size in btrfs-progs)."""
 
 _CLUSTER_ALIGNMENT = 1024
@@ -60,7 +60,7 @@ def is_metadump(path: str) -> bool:
         return False
     finally:
         os.close(fd)
-    return len(start) == 8 and int.from_bytes(start, "little") in _MAX_PIECE_SIZES
+    return len(start) == 8 and int.from_bytes(start, "little") in _MAX_ENTRY_SIZES
 
 
 class Metadump:
@@ -69,10 +69,10 @@ class Metadump:
     Attributes:
         path: The file.
         superblock: The superblock in it.
-        notes: How far the dump is good, where it is not as a whole.
+        notes: How far the dump is good, if it is not good as a whole.
 
     Raises:
-        CorruptError: There is no valid superblock in what is good of it.
+        CorruptError: There is no valid superblock in the good part of it.
     """
 
     def __init__(self, path: str) -> None:
@@ -82,11 +82,11 @@ class Metadump:
         try:
             self._size = os.fstat(self._descriptor.fd).st_size
             self._magic = self._read_magic()
-            self._limit = _MAX_PIECE_SIZES[self._magic]
-            self._pieces = Pieces()
+            self._limit = _MAX_ENTRY_SIZES[self._magic]
+            self._entries = DumpEntries()
             self._read_clusters()
-            self._pieces.sort()
-            self._inflater = Inflater(self._pieces, self._pread, self._limit)
+            self._entries.sort()
+            self._inflater = Inflater(self._entries, self._pread, self._limit)
             self.superblock = self._read_superblock()
         except BaseException:
             self.close()
@@ -94,7 +94,7 @@ class Metadump:
 
     @property
     def devices(self) -> Mapping[int, Device]:
-        """None: a dump has the metadata of all of them, but nothing of where it lay."""
+        """None: a dump has the metadata of all devices, but not where on them it lay."""
         return {}
 
     def close(self) -> None:
@@ -108,13 +108,13 @@ class Metadump:
             CorruptError: The dump does not have it.
         """
         missing = True
-        for number in self._pieces.before(vaddr):
-            piece = self._pieces[number]
-            offset = vaddr - piece.vaddr
-            paddr = piece.position if piece.compressed else piece.position + offset
+        for number in self._entries.before(vaddr):
+            entry = self._entries[number]
+            offset = vaddr - entry.vaddr
+            paddr = entry.position if entry.compressed else entry.position + offset
             data: bytes | CorruptError
             try:
-                data = self._read_piece(number, offset, length)
+                data = self._read_entry(number, offset, length)
                 if not data:
                     continue
                 data = self._completed(data, vaddr, length)
@@ -150,7 +150,7 @@ class Metadump:
         return self._completed(b"", vaddr, length)
 
     def _completed(self, data: bytes, vaddr: int, length: int) -> bytes:
-        """Return bytes of metadata of which some are there, the rest from the pieces that follow.
+        """Return metadata of which the first bytes are known, with the rest from other entries.
 
         Raises:
             CorruptError: The dump does not have all of them.
@@ -165,48 +165,48 @@ class Metadump:
         return data
 
     def _part(self, vaddr: int, length: int) -> bytes:
-        """Return what one piece has of some metadata, none if no piece has it.
+        """Return the bytes of some metadata that one entry has; none if no entry has the first.
 
         Raises:
-            CorruptError: It has that, but it cannot be read.
+            CorruptError: An entry has them, but they cannot be read.
         """
-        for number in self._pieces.before(vaddr):
-            part = self._read_piece(number, vaddr - self._pieces[number].vaddr, length)
+        for number in self._entries.before(vaddr):
+            part = self._read_entry(number, vaddr - self._entries[number].vaddr, length)
             if part:
                 return part
         return b""
 
-    def _read_piece(self, number: int, offset: int, length: int) -> bytes:
-        """Return bytes of a piece; fewer than wanted if it ends before, none if it has none there.
+    def _read_entry(self, number: int, offset: int, length: int) -> bytes:
+        """Return bytes of an entry; fewer than wanted if it ends before, none if it has none there.
 
         Raises:
             CorruptError: It has them, but they cannot be read.
         """
-        piece = self._pieces[number]
-        most = self._limit if piece.compressed else piece.stored_size
+        entry = self._entries[number]
+        most = self._limit if entry.compressed else entry.stored_size
         wanted = min(length, most - offset)
         if wanted <= 0:
             return b""
-        if piece.compressed:
+        if entry.compressed:
             data = self._inflater.read(number, offset, wanted)
             fault = self._inflater.faults.get(number)
             if len(data) < wanted and fault is not None:
                 raise CorruptError(
-                    f"dump, metadata at {piece.vaddr}",
+                    f"dump, metadata at {entry.vaddr}",
                     expected="compressed metadata",
                     found=fault,
                     device=self.path,
-                    paddr=piece.position,
+                    paddr=entry.position,
                 )
             return data
-        data = self._pread(wanted, piece.position + offset)
+        data = self._pread(wanted, entry.position + offset)
         if len(data) < wanted:
             raise CorruptError(
-                f"dump, metadata at {piece.vaddr}",
-                expected=f"{piece.stored_size} bytes",
+                f"dump, metadata at {entry.vaddr}",
+                expected=f"{entry.stored_size} bytes",
                 found=f"the end of the dump at {self._size}",
                 device=self.path,
-                paddr=piece.position,
+                paddr=entry.position,
             )
         return data
 
@@ -240,7 +240,7 @@ class Metadump:
             CorruptError: There is none.
         """
         magic = int.from_bytes(self._pread(8, 0), "little")
-        if magic not in _MAX_PIECE_SIZES:
+        if magic not in _MAX_ENTRY_SIZES:
             raise CorruptError(
                 "dump", expected="the magic number of one", found=magic, device=self.path, paddr=0
             )
@@ -271,7 +271,7 @@ class Metadump:
         raise CorruptError("dump", expected="a superblock", found=found, device=self.path)
 
     def _read_clusters(self) -> None:
-        """Find all pieces, and note how far the dump is good if it is not to its end."""
+        """Find all entries, and note how far the dump is good if it is not to its end."""
         position = 0
         try:
             while position < self._size:
@@ -281,7 +281,7 @@ class Metadump:
             self.notes.append(f"the dump is good up to byte {error.paddr} of {self._size} ({why})")
 
     def _read_cluster(self, position: int) -> int:
-        """Find the pieces of a cluster; return where the next one begins.
+        """Find the entries of a cluster; return where the next one begins.
 
         Raises:
             CorruptError: Something of the cluster is not as it must be, or cut off; its place is
@@ -295,7 +295,7 @@ class Metadump:
         items = block[start : start + nritems * _CLUSTER_ITEM.size]
         for vaddr, size in _CLUSTER_ITEM.iter_unpack(items):
             if size:
-                self._pieces.add(Piece(vaddr, position, size, compressed))
+                self._entries.add(DumpEntry(vaddr, position, size, compressed))
             if position + size > self._size and ends_within is None:
                 ends_within = CorruptError(
                     f"metadata at {vaddr}",
@@ -318,7 +318,7 @@ class Metadump:
         return end
 
     def _check_cluster(self, block: bytes, position: int) -> tuple[int, bool]:
-        """Return the number of pieces of a cluster, and whether they are compressed.
+        """Return the number of entries of a cluster, and whether they are compressed.
 
         Raises:
             CorruptError: It is cut off, or a field is not as it must be.

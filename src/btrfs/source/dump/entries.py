@@ -1,4 +1,4 @@
-"""The pieces of metadata that a dump made by btrfs-image has, as a table."""
+"""The entries of a dump made by btrfs-image, as a table: where in the file which metadata is."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["Piece", "Pieces"]
+__all__ = ["DumpEntries", "DumpEntry"]
 
-# Pieces do not overlap in a sound dump. In another one, so many are tried for each address.
+# Entries do not overlap in a sound dump. In another one, so many are tried for each address.
 _MAX_CANDIDATES = 4
 
 
-class Piece(NamedTuple):
+class DumpEntry(NamedTuple):
     """Where in the file some metadata is.
 
     Attributes:
@@ -29,8 +29,8 @@ class Piece(NamedTuple):
     compressed: bool
 
 
-class Pieces:
-    """All pieces of a dump, by numbers in the order of their addresses.
+class DumpEntries:
+    """All entries of a dump, by numbers in the order of their addresses.
 
     They are kept in arrays, as a file can have far more of them than there is room for objects.
     """
@@ -44,23 +44,23 @@ class Pieces:
     def __len__(self) -> int:
         return len(self._vaddrs)
 
-    def __getitem__(self, number: int) -> Piece:
-        return Piece(
+    def __getitem__(self, number: int) -> DumpEntry:
+        return DumpEntry(
             self._vaddrs[number],
             self._positions[number],
             self._stored_sizes[number],
             bool(self._compressed[number]),
         )
 
-    def add(self, piece: Piece) -> None:
-        """Add a piece. When all are there, they have to be sorted."""
-        self._vaddrs.append(piece.vaddr)
-        self._positions.append(piece.position)
-        self._stored_sizes.append(piece.stored_size)
-        self._compressed.append(piece.compressed)
+    def add(self, entry: DumpEntry) -> None:
+        """Add an entry. After the last one they have to be sorted."""
+        self._vaddrs.append(entry.vaddr)
+        self._positions.append(entry.position)
+        self._stored_sizes.append(entry.stored_size)
+        self._compressed.append(entry.compressed)
 
     def sort(self) -> None:
-        """Put the pieces into the order of their addresses."""
+        """Put the entries into the order of their addresses."""
         order = sorted(range(len(self)), key=self._vaddrs.__getitem__)
         self._vaddrs, self._positions, self._stored_sizes, self._compressed = (
             array(values.typecode, map(values.__getitem__, order))
@@ -68,6 +68,6 @@ class Pieces:
         )
 
     def before(self, vaddr: int) -> Iterator[int]:
-        """Yield the pieces that an address could be in, the nearest first."""
+        """Yield the entries that an address could be in, the nearest first."""
         nearest = bisect_right(self._vaddrs, vaddr) - 1
         yield from range(nearest, max(-1, nearest - _MAX_CANDIDATES), -1)
