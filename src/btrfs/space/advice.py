@@ -13,20 +13,21 @@ metadata can be made then. To move what is in the least used ones to others give
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from btrfs.ondisk.constants import BLOCK_GROUP_DATA, BLOCK_GROUP_METADATA, SPACE_INFO_GLOBAL_RSV
 from btrfs.space import allocator
 from btrfs.space.allocator import Allocator, DeviceSpace
+from btrfs.space.estimates import DetailedLookups
+from btrfs.space.usage import FsUsage
 
 if TYPE_CHECKING:
-    from btrfs.filesystem import FileSystem
     from btrfs.ondisk.items.chunk import BlockGroupItem
     from btrfs.ondisk.items.device import DevExtent
-    from btrfs.space.usage import FsUsage
 
-__all__ = ["MetadataShortage", "metadata_shortage"]
+__all__ = ["AdviceLookups", "MetadataShortage", "metadata_shortage"]
 
 _PARTS = 100
 """There should be place for metadata of one part in so many of the filesystem, but"""
@@ -37,6 +38,13 @@ _MOST_PLACE = 256 << 20
 
 _MOST_GROUPS = 32
 """With so many block groups to be moved, it is no quick help any more."""
+
+
+class AdviceLookups(DetailedLookups, Protocol):
+    """The look-ups of a FileSystem that are needed here."""
+
+    def block_groups(self) -> Iterable[BlockGroupItem]:
+        """Return the block groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ class MetadataShortage:
     growth_after: int
 
 
-def metadata_shortage(fs: FileSystem, usage: FsUsage | None = None) -> MetadataShortage | None:
+def metadata_shortage(fs: AdviceLookups, usage: FsUsage | None = None) -> MetadataShortage | None:
     """Find out whether metadata is about to have nowhere to grow.
 
     That is so if there is too little unallocated space for another block group of full size, on as
@@ -77,7 +85,7 @@ def metadata_shortage(fs: FileSystem, usage: FsUsage | None = None) -> MetadataS
         None if all is well, or if data and metadata share their block groups.
     """
     if usage is None:
-        usage = fs.usage()
+        usage = FsUsage(fs)
     if fs.mixed_groups() or BLOCK_GROUP_METADATA not in usage.virtual_block_group_type_usage:
         return None
     flags = _target(usage, BLOCK_GROUP_METADATA)
@@ -100,7 +108,7 @@ def metadata_shortage(fs: FileSystem, usage: FsUsage | None = None) -> MetadataS
 class _Devices:
     """The space on devices, as it is and as it would be without some chunks."""
 
-    def __init__(self, fs: FileSystem, usage: FsUsage) -> None:
+    def __init__(self, fs: AdviceLookups, usage: FsUsage) -> None:
         self._nodesize = fs.nodesize
         self._devices = [
             (device.devid, device.total, device.unallocated) for device in usage.dev_usage.values()
@@ -138,7 +146,7 @@ class _Devices:
         return allocator.device_spaces(devices, kept)
 
 
-def _reserve(fs: FileSystem) -> int:
+def _reserve(fs: AdviceLookups) -> int:
     """Return the bytes of the global reserve."""
     return sum(
         space.total_bytes for space in fs.space_info() if space.flags == SPACE_INFO_GLOBAL_RSV
@@ -162,7 +170,7 @@ def _space_for_data(usage: FsUsage) -> int:
 
 
 def _to_balance(
-    fs: FileSystem, devices: _Devices, flags: int, data_target: int
+    fs: AdviceLookups, devices: _Devices, flags: int, data_target: int
 ) -> tuple[list[BlockGroupItem], int]:
     """Choose data block groups whose space, given back, lets metadata grow.
 

@@ -28,7 +28,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from btrfs import utils
 from btrfs.ondisk import profiles
 from btrfs.ondisk.constants import (
     BLOCK_GROUP_DATA,
@@ -46,6 +45,7 @@ from btrfs.ondisk.constants import (
     BLOCK_GROUP_TYPE_MASK,
     STRIPE_LEN,
 )
+from btrfs.ondisk.text import space_profile_description
 
 if TYPE_CHECKING:
     from btrfs.ondisk.items.device import DevExtent
@@ -417,7 +417,7 @@ def require_devices(flags: int, devices: int) -> None:
     """
     if devices < _devs_min(flags):
         raise TooFewDevicesError(
-            f"{utils.space_profile_description(flags)} needs {_devs_min(flags)} devices or more, "
+            f"{space_profile_description(flags)} needs {_devs_min(flags)} devices or more, "
             f"but there are {devices}"
         )
 
