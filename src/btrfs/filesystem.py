@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Self, cast
 
-from btrfs.errors import BtrfsError, CorruptError, ItemNotFoundError
+from btrfs.errors import BtrfsError, ItemNotFoundError
 from btrfs.info import DevInfo, DevStats, FeatureFlags, FsInfo, SpaceInfo
 from btrfs.ondisk import constants, free_space
 from btrfs.ondisk.constants import ULLONG_MAX
@@ -302,33 +302,11 @@ class FileSystem:
             CorruptError: A tree block or an item is damaged.
         """
         if tree is None:
-            tree = self._tree_of(cls)
+            tree = lookup.tree_of(self.source, cls)
         for batch in self.batches(tree, min_key, max_key):
-            for columns in self._columns(batch, cls, tree):
+            for columns in lookup.decode_columns(self.source, tree, batch, cls):
                 if len(columns["key_type"]):
                     yield columns
-
-    def _columns(self, batch: ItemBatch, cls: type[ItemData], tree: int) -> Iterator[Columns]:
-        """Yield the columns of a batch; if an item is damaged, those of the others, or raise."""
-        try:
-            yield batch.columns(cls)
-        except CorruptError as error:
-            if len(batch) == 1:
-                key = batch.key(0).key
-                self.source.skip_or_raise(tree, key, key, error)
-                return
-            middle = len(batch) // 2
-            yield from self._columns(batch.select(slice(0, middle)), cls, tree)
-            yield from self._columns(batch.select(slice(middle, None)), cls, tree)
-
-    def _tree_of(self, cls: type[ItemData]) -> int:
-        if cls is BlockGroupItem:
-            return lookup.block_group_tree(self.source)
-        if not hasattr(cls, "key_type"):
-            raise ValueError(f"{cls.__name__} stands for no type of key, so it has no columns")
-        if cls.home_tree is None:
-            raise ValueError(f"{cls.__name__} items are in several trees: say which one")
-        return cls.home_tree
 
     # Devices and the space on them.
 

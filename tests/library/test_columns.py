@@ -14,7 +14,8 @@ from btrfs import FileSystem, ctree
 from btrfs.ctree import ItemData, SearchHeader
 from btrfs.errors import CorruptError
 from btrfs.ondisk.columns import ItemBatch
-from btrfs.source.kernel import _batch, _positions
+from btrfs.source.lookup import tree_of
+from btrfs.source.search_buffer import batch_at, item_positions
 from tests import support
 
 CLASSES = [
@@ -41,7 +42,7 @@ def test_columns_are_the_attributes(
     target = mounted.mountpoint if source == "mounted" else mounted.images[0]
     with FileSystem(target, source=source) as fs:
         parts = list(fs.columns(cls, tree=tree))
-        number = tree or fs._tree_of(cls)
+        number = tree or tree_of(fs.source, cls)
         items = [item for item in fs.search(number) if type(item) is cls]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     assert {len(column) for column in columns.values()} == {len(items)}
@@ -81,10 +82,10 @@ def search_buffer(sizes: list[int]) -> bytearray:
 def test_positions_in_a_search_buffer(runs: list[tuple[int, int]]) -> None:
     sizes = [size for size, count in runs for _ in range(count)]
     buffer = search_buffer(sizes)
-    positions = _positions(memoryview(buffer), 9, len(sizes))
+    positions = item_positions(memoryview(buffer), 9, len(sizes))
     expected = np.cumsum([9, *(32 + size for size in sizes)])[:-1]
     assert positions.tolist() == expected.tolist()
-    batch = _batch(np.frombuffer(buffer, np.uint8), positions)
+    batch = batch_at(np.frombuffer(buffer, np.uint8), positions)
     assert batch.size.tolist() == sizes
     assert batch.objectid.tolist() == list(range(1000, 1000 + len(sizes)))
     assert batch.type.tolist() == [index % 256 for index in range(len(sizes))]

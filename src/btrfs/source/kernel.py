@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -20,9 +19,6 @@ from btrfs.source.damage import DamageLog
 from btrfs.source.descriptor import Descriptor, SharedNumber
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from btrfs.ondisk.columns import ItemBatch
 
 __all__ = ["KernelSource"]
@@ -90,6 +86,8 @@ class KernelSource:
     def batches(self, tree: int, min_key: Key, max_key: Key) -> Iterator[ItemBatch]:
         import numpy as np
 
+        from btrfs.source.search_buffer import batch_at, item_positions
+
         next_key = min_key
         buf_size = _BATCH_BUF_SIZE
         while next_key <= max_key:
@@ -105,7 +103,7 @@ class KernelSource:
                 continue
             if count == 0:
                 return
-            batch = _batch(args, _positions(view, ioctl.SEARCH_V2_ARGS_SIZE, count))
+            batch = batch_at(args, item_positions(view, ioctl.SEARCH_V2_ARGS_SIZE, count))
             yield batch
             next_key = batch.key(-1) + 1
             if next_key == Key(0, 0, 0):
@@ -148,77 +146,3 @@ def _open(path: str) -> int:
         # To open a pipe or a device would wait for it, or be about the device.
         path = os.path.dirname(os.path.abspath(path))
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-
-_LEN_OFFSET = 28
-_LEN = struct.Struct("<I")
-_RUN_WORTH_AN_ARRAY = 8
-_FIRST_RUN = 64
-
-
-def _positions(args: memoryview, pos: int, count: int) -> NDArray[np.int64]:
-    """Return where the header of each item in a search buffer begins.
-
-    The items are a chain: the length of each tells where the next one is. Most items are as long
-    as their neighbours, though, so after some of the same length the rest of such a run is found
-    by comparing lengths at a fixed stride, all at once.
-    """
-    import numpy as np
-
-    unpack_len = _LEN.unpack_from
-    header_size = ioctl.SEARCH_HEADER_SIZE
-    parts: list[NDArray[np.int64]] = []
-    singles: list[int] = []
-    previous, repeated, run = -1, 0, _FIRST_RUN
-    while count:
-        (length,) = unpack_len(args, pos + _LEN_OFFSET)
-        stride = header_size + length
-        if length != previous:
-            previous, repeated, run = length, 0, _FIRST_RUN
-        elif repeated >= _RUN_WORTH_AN_ARRAY:
-            tried = min(run, count, (len(args) - pos - header_size) // stride + 1)
-            lengths = np.ndarray((tried,), "<u4", args, pos + _LEN_OFFSET, (stride,))
-            differs = lengths != length
-            # The length of the item after the last equal one lies at the stride too.
-            equal = int(differs.argmax()) if differs.any() else tried
-            parts.append(np.array(singles, np.int64))
-            parts.append(np.arange(pos, pos + equal * stride, stride))
-            singles = []
-            pos += equal * stride
-            count -= equal
-            run *= 4
-            continue
-        repeated += 1
-        singles.append(pos)
-        pos += stride
-        count -= 1
-    parts.append(np.array(singles, np.int64))
-    return np.concatenate(parts)
-
-
-def _batch(args: NDArray[np.uint8], positions: NDArray[np.int64]) -> ItemBatch:
-    """Return the items of a search buffer as a batch."""
-    import numpy as np
-
-    from btrfs.ondisk.columns import ItemBatch, take
-
-    headers = take(args, _HEADER_DTYPE, positions)
-    return ItemBatch(
-        buffer=args,
-        objectid=np.ascontiguousarray(headers["objectid"]),
-        type=headers["type"].astype(np.uint8),
-        offset=np.ascontiguousarray(headers["offset"]),
-        transid=np.ascontiguousarray(headers["transid"]),
-        body=positions + ioctl.SEARCH_HEADER_SIZE,
-        size=np.ascontiguousarray(headers["len"]),
-    )
-
-
-# struct btrfs_ioctl_search_header
-_HEADER_DTYPE = [
-    ("transid", "<u8"),
-    ("objectid", "<u8"),
-    ("offset", "<u8"),
-    ("type", "<u4"),
-    ("len", "<u4"),
-]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from btrfs.errors import CorruptError, ItemNotFoundError
 from btrfs.ondisk import constants
@@ -15,7 +15,19 @@ from btrfs.ondisk.key import Key
 from btrfs.ondisk.profiles import check_chunk
 from btrfs.source.base import Source
 
-__all__ = ["block_group", "block_group_tree", "block_groups", "chunks", "decode_items", "items"]
+if TYPE_CHECKING:
+    from btrfs.ondisk.columns import Columns, ItemBatch
+
+__all__ = [
+    "block_group",
+    "block_group_tree",
+    "block_groups",
+    "chunks",
+    "decode_columns",
+    "decode_items",
+    "items",
+    "tree_of",
+]
 
 
 def items(
@@ -54,6 +66,44 @@ def decode_items(
             source.skip_or_raise(tree, key, key, error)
         else:
             yield item
+
+
+def decode_columns(
+    source: Source, tree: int, batch: ItemBatch, cls: type[ItemData]
+) -> Iterator[Columns]:
+    """Yield the columns of a batch: at once, or around items that are damaged and left out.
+
+    Args:
+        source: Where the items were found; it decides whether a damaged one raises its error.
+        tree: Number of the tree.
+        batch: The items.
+        cls: Their class.
+    """
+    try:
+        yield batch.columns(cls)
+    except CorruptError as error:
+        if len(batch) == 1:
+            key = batch.key(0).key
+            source.skip_or_raise(tree, key, key, error)
+            return
+        middle = len(batch) // 2
+        yield from decode_columns(source, tree, batch.select(slice(0, middle)), cls)
+        yield from decode_columns(source, tree, batch.select(slice(middle, None)), cls)
+
+
+def tree_of(source: Source, cls: type[ItemData]) -> int:
+    """Return the number of the tree that has all items of a class.
+
+    Raises:
+        ValueError: The class is of no type of key, or its items are in several trees.
+    """
+    if cls is BlockGroupItem:
+        return block_group_tree(source)
+    if not hasattr(cls, "key_type"):
+        raise ValueError(f"{cls.__name__} stands for no type of key, so it has no columns")
+    if cls.home_tree is None:
+        raise ValueError(f"{cls.__name__} items are in several trees: say which one")
+    return cls.home_tree
 
 
 def chunks(
