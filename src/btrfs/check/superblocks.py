@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +75,7 @@ def _copies(device: Device, checked: Checked) -> Iterator[tuple[int, Superblock]
         if paddr + SUPER_INFO_SIZE >= end:
             return
         try:
-            data = os.pread(device.fd, SUPER_INFO_SIZE, paddr)
+            data = device.read_up_to(paddr, SUPER_INFO_SIZE)
             copy = parse_superblock(data, device.path, paddr)
             what = "there is none"
         except CorruptError as error:

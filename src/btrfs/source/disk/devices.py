@@ -36,11 +36,6 @@ class Device:
         self._descriptor = descriptor
 
     @property
-    def fd(self) -> int:
-        """File descriptor to read from."""
-        return self._descriptor.fd
-
-    @property
     def devid(self) -> int:
         """Number of the device in its filesystem."""
         return self.superblock.dev_item.devid
@@ -57,8 +52,7 @@ class Device:
             CorruptError: The device ends before them.
             OSError: They cannot be read.
         """
-        # An address can be larger than the system call takes.
-        data = os.pread(self.fd, length, paddr) if paddr < self.size else b""
+        data = self.read_up_to(paddr, length)
         if len(data) != length:
             raise CorruptError(
                 "device",
@@ -69,6 +63,23 @@ class Device:
                 hint="the image seems to be cut off",
             )
         return data
+
+    def read_up_to(self, paddr: int, length: int) -> bytes:
+        """Return bytes of the device, fewer at its end.
+
+        Raises:
+            OSError: They cannot be read.
+        """
+        # An address can be larger than the system call takes.
+        return os.pread(self._descriptor.fd, length, paddr) if paddr < self.size else b""
+
+    def read_into(self, buffer: memoryview, paddr: int) -> int:
+        """Fill a buffer with bytes of the device; return how many there were.
+
+        Raises:
+            OSError: They cannot be read.
+        """
+        return os.preadv(self._descriptor.fd, [buffer], paddr)
 
     def close(self) -> None:
         """Close the file."""

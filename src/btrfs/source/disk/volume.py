@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -134,7 +133,7 @@ class Volume:
                 continue
             try:
                 part = view[first * length : behind * length]
-                count = os.preadv(device.fd, [part], int(paddrs[first]))
+                count = device.read_into(part, int(paddrs[first]))
             except OSError:
                 continue
             good[first : first + count // length] = True
