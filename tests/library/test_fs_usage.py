@@ -449,6 +449,8 @@ def test_parts_are_made_as_those_of_python_btrfs(tmp_path: Path) -> None:
     )
     assert str(fs_usage.VirtualBlockGroupTypeUsage(METADATA).type) == "4"
     assert str(usage).startswith(f"fs usage total {usage.total_str} allocated ")
+    assert repr(usage) == f"<FsUsage total={usage.total} allocated={usage.allocated}>"
+    assert repr(usage.dev_usage[1]).startswith(f"<DevUsage devid=1 total={usage.total} ")
     assert usage.pretty_name() == "<btrfs.fs_usage.FsUsage>"
 
 

@@ -212,6 +212,9 @@ class DevUsage(Printable, module="btrfs.fs_usage"):
         self.unallocated = self.total - self.allocated
         self.dev_space_usage = {}
 
+    def __repr__(self) -> str:
+        return f"<DevUsage devid={self.devid} total={self.total} allocated={self.allocated}>"
+
     def pretty_attributes(self) -> Iterator[tuple[str, Any]]:
         """Yield what Printable yields, with flags as text for the keys of dev_space_usage."""
         return with_flags_as_text(super().pretty_attributes(), ("dev_space_usage",))

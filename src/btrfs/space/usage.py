@@ -195,6 +195,9 @@ class FsUsage(
         estimates = estimate(counters, details_of(fs), targets, data_metadata_ratio)
         self._set_estimates(estimates, mixed=mixed)
 
+    def __repr__(self) -> str:
+        return f"<FsUsage total={self.total} allocated={self.allocated}>"
+
     @property
     def unalloctable_soft_str(self) -> str:
         """The attribute unallocatable_soft in its printed form, by the name python-btrfs has."""
