@@ -202,17 +202,19 @@ class BalanceArgs(DiskBalanceArgs, module="btrfs.ioctl"):
     def __repr__(self) -> str:
         arguments = ", ".join(
             f"{name}={_in_code(name, getattr(self, name))}"
-            for filter_ in _FILTERS
-            if self.flags & filter_.flag
+            for filter_ in self._filters()
             for name in filter_.names
         )
         return f"BalanceArgs({arguments})"
 
     def __str__(self) -> str:
-        filters = ", ".join(
-            self._text_of(filter_) for filter_ in _FILTERS if self.flags & filter_.flag
-        )
+        filters = ", ".join(map(self._text_of, self._filters()))
         return f"flags({self.flags_str}) {filters}"
+
+    def _filters(self) -> list[_Filter]:
+        """Return the filters that count; none before the flags are set."""
+        flags = getattr(self, "flags", 0)
+        return [filter_ for filter_ in _FILTERS if flags & filter_.flag]
 
     def _text_of(self, filter_: _Filter) -> str:
         """Return a filter as text: 'usage=0..20'."""
