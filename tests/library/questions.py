@@ -261,7 +261,8 @@ fs.sync()
 SIZES = "[0, 1, 1023, 1024, 1535, 10**6, (1 << 30) - 1, 5 << 40, 1 << 63, 1 << 70, -5, -(3 << 20)]"
 FLAGS = "[0, 1, 2, 3, 4, 5, 7, 8, 0x11, 0x24, 0x45, 0x105, 0x201, 0x404, 0x81, 1 << 48, 1 << 49, "
 FLAGS += "(1 << 49) | 4, 0x18, 0x7f8, 1 << 11, (1 << 64) - 1]"
-KEYS = "[Key(2, 'ROOT_ITEM', 0), Key(-9, 132, 5), Key(0, 0, 0), Key(-1, -1, -1), Key(256, 0, 7)]"
+KEYS = "[Key(2, 'ROOT_ITEM', 0), Key(-9, 132, 5), Key(-8, 132, 7), Key(0, 0, 0), Key(-1, -1, -1), "
+KEYS += "Key(256, 0, 7)]"
 FUNCTIONS = f"""
 every(utils.pretty_size, {SIZES}, [None, '', 'k', 'K', 'M', 'g', 'T', 'P', 'E', 'x'], [True, False])
 every(utils.pretty_size, {SIZES})

@@ -141,10 +141,25 @@ class Deliberate:
 
 def in_newer_words(difference: Difference) -> bool:
     """Tell whether it is only names that are younger than python-btrfs 15."""
-    words = str(difference.ours)
+    return bool(in_older_words(difference.ours) == difference.theirs)
+
+
+def in_older_words(ours: Any) -> str:
+    """Return what we print with numbers in the place of newer names."""
+    words = str(ours)
     for name, number in NEWER_NAMES.items():
         words = re.sub(rf"\b{name}\b", number, words)
-    return bool(words == difference.theirs)
+    return words
+
+
+def without_names_of_generations(difference: Difference) -> bool:
+    """Tell whether it is only that python-btrfs takes generations of root items for trees."""
+    theirs, ours = str(difference.theirs), in_older_words(difference.ours)
+    named = re.compile(r"(?<=ROOT_ITEM )[A-Z_]+(?=\))")
+    numbers = {name: str(number) for number, name in constants.OBJECTID_NAMES.items()}
+    return named.search(theirs) is not None and ours == named.sub(
+        lambda match: numbers.get(match[0], match[0]), theirs
+    )
 
 
 NEWER_NAMES = {
@@ -289,6 +304,10 @@ DELIBERATE = (
             it.question == NO_REAL_ITEMS
             and (fails(it.theirs) or fails(it.ours, kind="CorruptError") or "message" in it.where)
         ),
+    ),
+    Deliberate(
+        "The offset of a root item is a generation, and no tree, but for a tree that is moved.",
+        without_names_of_generations,
     ),
     Deliberate(
         "Times before 1970 are below zero.",

@@ -66,7 +66,10 @@ def test_disk_key_is_the_same_from_bytes(key: Key) -> None:
     ("key", "printed"),
     [
         (Key(2, "ROOT_ITEM", 0), "(EXTENT_TREE ROOT_ITEM 0)"),
-        (Key(-9, 132, 5), "(DATA_RELOC_TREE ROOT_ITEM FS_TREE)"),
+        (Key(258, "ROOT_ITEM", 12), "(258 ROOT_ITEM 12)"),
+        (Key(-9, 132, 5), "(DATA_RELOC_TREE ROOT_ITEM 5)"),
+        (Key(-8, 132, 5), "(TREE_RELOC ROOT_ITEM FS_TREE)"),
+        (Key(-8, 132, 258), "(TREE_RELOC ROOT_ITEM 258)"),
         (Key(1, 216, 4), "(DEV_ITEMS DEV_ITEM 4)"),
         (Key(4, 204, 5), "(4 DEV_EXTENT 5)"),
         (Key(256, 228, 7), "(FIRST_CHUNK_TREE CHUNK_ITEM 7)"),

@@ -176,7 +176,7 @@ def key_str(objectid: int, type_: int, offset: int) -> str:
     """Return a key as it is printed: '(256 INODE_ITEM 0)'."""
     return (
         f"({key_objectid_str(objectid, type_)} {key_type_str(type_)} "
-        f"{key_offset_str(offset, type_)})"
+        f"{key_offset_str(objectid, type_, offset)})"
     )
 
 
@@ -197,14 +197,15 @@ def key_type_str(type_: int) -> str:
     return constants.KEY_TYPE_NAMES.get(type_, str(type_))
 
 
-def key_offset_str(offset: int, type_: int) -> str:
-    """Return the offset of a key as it is printed in a key of the given type."""
+def key_offset_str(objectid: int, type_: int, offset: int) -> str:
+    """Return the offset of a key as it is printed behind the other two parts."""
     if type_ in _QGROUP_OFFSETS:
         return qgroup_str(offset)
     if type_ in _UUID_KEYS:
         return f"0x{offset:016x}"
-    if type_ == constants.ROOT_ITEM_KEY and offset in OBJECTID_NAMES:
-        return OBJECTID_NAMES[offset]
+    # The offset of a root item is a generation, but for the copy of a tree that a balance moves.
+    if type_ == constants.ROOT_ITEM_KEY and objectid == constants.TREE_RELOC_OBJECTID:
+        return OBJECTID_NAMES.get(offset) or _number_str(offset)
     return _number_str(offset)
 
 
