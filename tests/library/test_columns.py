@@ -53,7 +53,7 @@ def test_columns_are_the_attributes(
 
 def _value(item: ItemData, name: str) -> Any:
     """Return the attribute of an object that a column stands for."""
-    if name == "transid":
+    if name == "leaf_transid":
         return item.header.transid
     if name.startswith("key_"):
         return getattr(item.key, name.removeprefix("key_"))

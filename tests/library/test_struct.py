@@ -104,6 +104,9 @@ def test_repr() -> None:
 # One item in every form: its attributes, columns, str() and pretty print say the same.
 
 
+LEAF_TRANSID = 77
+
+
 def batch_of(header: SearchHeader, body: bytes) -> ItemBatch:
     """Return a batch that is one item."""
     return ItemBatch(
@@ -129,6 +132,8 @@ def assert_same_in_all_forms(item: ItemData, body: bytes) -> None:
         expected = value_of_column(item, name)
         if isinstance(expected, int):
             assert column[0] == expected, name
+    # The leaf has a generation, and so have inodes and names of files.
+    assert batch_of(item.header, body).columns(type(item))["leaf_transid"][0] == LEAF_TRANSID
     shown = dict(line.split(": ", 1) for line in list(pretty_lines(item))[1:] if ": " in line)
     for name in item.printed_names():
         form = printed_form(type(item), name)
@@ -149,7 +154,7 @@ def test_readers_and_printers_agree(
     cls: type[ItemData], body: bytes, objectid: int, offset: int
 ) -> None:
     body = body.ljust(cls.struct_size, b"\0")
-    header = SearchHeader(1, objectid, offset, cls.key_type, len(body))
+    header = SearchHeader(LEAF_TRANSID, objectid, offset, cls.key_type, len(body))
     try:
         item = cls(header, body)
     except CorruptError:

@@ -116,7 +116,8 @@ class ItemBatch:
 
         The columns are the attributes that the class declares in its fixed part, in order, those
         from the key first; fields of a struct inside have the name of both, like 'inode.flags'.
-        Then there are 'key_objectid', 'key_type', 'key_offset', the key itself, and 'transid'.
+        Then there are 'key_objectid', 'key_type' and 'key_offset', the key itself, and
+        'leaf_transid', the generation of the leaf.
 
         Args:
             cls: A class of items that is known by its type of key.
@@ -134,7 +135,7 @@ class ItemBatch:
         columns["key_objectid"] = batch.objectid
         columns["key_type"] = batch.type
         columns["key_offset"] = batch.offset
-        columns["transid"] = batch.transid
+        columns["leaf_transid"] = batch.transid
         return columns
 
     def _structs(self, cls: ItemClass) -> NDArray[np.void]:
