@@ -9,18 +9,10 @@ from btrfs.errors import BtrfsError, ItemNotFoundError
 from btrfs.info import DevInfo, DevStats, FeatureFlags, FsInfo, SpaceInfo
 from btrfs.ondisk import constants, free_space
 from btrfs.ondisk.constants import ULLONG_MAX
-from btrfs.ondisk.fields import Bytes
-from btrfs.ondisk.items.base import ItemData, SearchHeader, classify
+from btrfs.ondisk.items.base import ItemData, classify
 from btrfs.ondisk.items.chunk import BlockGroupItem, Chunk
 from btrfs.ondisk.items.device import DevExtent, DevItem
-from btrfs.ondisk.items.extent import (
-    ExtentDataRef,
-    ExtentItem,
-    MetaDataItem,
-    SharedBlockRef,
-    SharedDataRef,
-    TreeBlockRef,
-)
+from btrfs.ondisk.items.extent import ExtentItem, MetaDataItem
 from btrfs.ondisk.items.free_space import FreeSpaceBitmap, FreeSpaceExtent
 from btrfs.ondisk.items.root import RootItem
 from btrfs.ondisk.key import Key
@@ -28,6 +20,7 @@ from btrfs.source import lookup
 from btrfs.source.base import OnError, ReadOptions, Source
 from btrfs.source.choice import SourceChoice, Target, open_source
 from btrfs.source.damage import Damage, LostKeys
+from btrfs.source.extents import extents
 
 if TYPE_CHECKING:
     from btrfs.ondisk.columns import Columns, ItemBatch
@@ -377,34 +370,13 @@ class FileSystem:
         Args:
             min_vaddr: The lowest address.
             max_vaddr: The highest address.
-            load_data_refs: Decode who refers to extents of data: inline references, and those
+            load_data_refs: Decode the references to extents of data: inline references, and those
                 that are items of their own, together.
             load_metadata_refs: The same for tree blocks.
         """
         min_key = Key(min_vaddr, 0, 0)
         max_key = Key(max_vaddr, 255, ULLONG_MAX)
-
-        def make(header: SearchHeader, data: Bytes) -> ItemData | None:
-            if header.type == constants.EXTENT_ITEM_KEY:
-                return ExtentItem(header, data, load_data_refs, load_metadata_refs)
-            if header.type == constants.METADATA_ITEM_KEY:
-                return MetaDataItem(header, data, load_metadata_refs)
-            return _REF_LISTS[header.type][1](header, data) if header.type in _REF_LISTS else None
-
-        tree = constants.EXTENT_TREE_OBJECTID
-        found = self.source.search(tree, min_key, max_key)
-        extent: ExtentItem | MetaDataItem | None = None
-        for item in lookup.decode_items(self.source, tree, found, make):
-            if isinstance(item, ExtentItem | MetaDataItem):
-                if extent is not None:
-                    yield extent
-                extent = item
-            elif item is not None and extent is not None:
-                refs = getattr(extent, _REF_LISTS[item.header.type][0], None)
-                if refs is not None and item.header.objectid == extent.vaddr:
-                    refs.append(item)
-        if extent is not None:
-            yield extent
+        return extents(self.source, min_key, max_key, load_data_refs, load_metadata_refs)
 
     def free_space_extents(
         self, min_vaddr: int = 0, max_vaddr: int = ULLONG_MAX
@@ -491,12 +463,3 @@ class FileSystem:
         max_key = Key(objectid, key_type, ULLONG_MAX)
         found = self.search(constants.ROOT_TREE_OBJECTID, min_key, max_key)
         return [item.key.offset for item in found]
-
-
-# Where a reference that is an item of its own is added to the extent before it.
-_REF_LISTS = {
-    constants.TREE_BLOCK_REF_KEY: ("tree_block_refs", TreeBlockRef),
-    constants.SHARED_BLOCK_REF_KEY: ("shared_block_refs", SharedBlockRef),
-    constants.EXTENT_DATA_REF_KEY: ("extent_data_refs", ExtentDataRef),
-    constants.SHARED_DATA_REF_KEY: ("shared_data_refs", SharedDataRef),
-}

@@ -7,7 +7,7 @@ fixed part in one call, that of structs inside included, unless a field may be a
 
 import functools
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -18,26 +18,35 @@ __all__ = ["compile_decoder"]
 
 
 def compile_decoder(
-    layout: Layout, signature: str, *, first: Sequence[str] = (), returns: str = "None"
+    layout: Layout,
+    signature: str,
+    first: Sequence[str] = (),
+    returns: str = "pos",
+    known: Mapping[str, Any] | None = None,
 ) -> Callable[..., Any]:
-    """Compile a function that sets all fields of ``self`` from ``data`` at ``pos``.
+    """Compile a function that sets all fields of ``self`` from ``data``.
 
     Args:
         layout: The fields.
-        signature: Name and parameters of the function.
+        signature: Name and parameters of the function. If ``pos`` is among them, the struct begins
+            there, else at the first byte.
         first: Statements to begin with.
-        returns: The expression to return; ``pos`` is then the end of the struct.
+        returns: The variable to return: ``pos`` is where the struct ends.
+        known: Other names that the statements refer to.
     """
     names: dict[str, Any] = {
+        **(known or {}),
         "complete": functools.partial(_complete, layout),
         "new": object.__new__,
         "struct_error": struct.error,
         "too_short": functools.partial(_too_short, layout),
     }
     lines = [*first]
+    start = "pos + " if "pos" in signature else ""
     if layout.shortest < layout.size:
-        lines.append("data = complete(data, pos)")
-    lines += _fixed_part(layout.fields, names)
+        lines.append(f"data = complete(data, {start}0)")
+    lines += _fixed_part(layout.fields, start, names)
+    lines.append(f"pos = {start}{layout.size}")
     for field in layout.fields:
         lines += _tail(field, names)
     lines.append(f"return {returns}")
@@ -51,14 +60,14 @@ def _indented(lines: Sequence[str]) -> list[str]:
     return [f" {line}" for line in lines]
 
 
-def _fixed_part(fields: Sequence[Field], names: dict[str, Any]) -> list[str]:
+def _fixed_part(fields: Sequence[Field], start: str, names: dict[str, Any]) -> list[str]:
     """Write the statements for the fixed part: one call for neighbours with the same condition."""
     lines: list[str] = []
     offset = 0
     in_fixed_part = [field for field in fields if field.size]
     for absence, group in groupby(in_fixed_part, key=lambda field: field.absent_if):
         neighbours = list(group)
-        unpacking = _unpack(neighbours, offset, names)
+        unpacking = _unpack(neighbours, start, offset, names)
         offset += sum(field.size for field in neighbours)
         if absence is None:
             lines += unpacking
@@ -71,30 +80,31 @@ def _fixed_part(fields: Sequence[Field], names: dict[str, Any]) -> list[str]:
         *_indented(lines),
         "except struct_error:",
         " raise too_short(self, data) from None",
-        f"pos += {offset}",
     ]
 
 
-def _unpack(fields: Sequence[Field], offset: int, names: dict[str, Any]) -> list[str]:
-    """Write the statements for fields side by side, which begin some bytes after ``pos``."""
-    call = _Call([], [], [], [])
+def _unpack(fields: Sequence[Field], start: str, offset: int, names: dict[str, Any]) -> list[str]:
+    """Write the statements for fields side by side, which begin at an offset in the struct."""
+    call = _Call(start, [], [], [], [])
     _add_to_call(call, "self", fields, offset, names)
     unpack = f"unpack{len(names)}"
     names[unpack] = struct.Struct("<" + "".join(call.codes)).unpack_from
     targets = "".join(f"{target}, " for target in call.targets)
-    return [*call.before, f"({targets}) = {unpack}(data, pos + {offset})", *call.after]
+    return [*call.before, f"({targets}) = {unpack}(data, {start}{offset})", *call.after]
 
 
 class _Call(NamedTuple):
     """A call that unpacks many fields.
 
     Attributes:
+        start: The position of the struct as the beginning of a sum: 'pos + ', or nothing.
         codes: What to unpack, in codes of the struct module.
         targets: What the values are assigned to.
         before: Statements to execute before it, and
         after: after it.
     """
 
+    start: str
     codes: list[str]
     targets: list[str]
     before: list[str]
@@ -115,7 +125,7 @@ def _add_to_call(
         elif field.embedded is not None:
             names[f"unpack_{local}"] = field.embedded.unpack_from
             call.codes.append(f"{field.size}x")
-            call.after.append(f"{attribute} = unpack_{local}(data, pos + {offset})")
+            call.after.append(f"{attribute} = unpack_{local}(data, {call.start}{offset})")
         elif field.stored is UUID_STORED:
             from uuid import UUID
 

@@ -167,7 +167,7 @@ def _annotations(namespace: dict[str, Any]) -> dict[str, Any]:
 def _compile_decode(self: "Struct", data: Bytes, pos: int) -> int:
     """Stand in for the decoder of a class until it is first used."""
     cls: Any = next(cls for cls in type(self).__mro__ if "_decode" in cls.__dict__)
-    cls._decode = compile_decoder(cls.layout, "_decode(self, data, pos)", returns="pos")
+    cls._decode = compile_decoder(cls.layout, "_decode(self, data, pos)")
     return self._decode(data, pos)
 
 

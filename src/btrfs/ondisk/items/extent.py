@@ -4,9 +4,6 @@ An extent item tells how often an extent is referred to. As many of the referenc
 stored behind it ("inline"), the rest as items of their own that follow it in the tree.
 """
 
-from struct import Struct as Packer, error as struct_error
-from typing import Any
-
 from btrfs.errors import CorruptError
 from btrfs.ondisk import constants
 from btrfs.ondisk.fields import Bytes, key_objectid, key_offset, u8, u32, u64
@@ -131,8 +128,11 @@ class InlineExtentDataRef(ExtentDataRef):
 class InlineSharedDataRef(SharedDataRef):
     """The same as SharedDataRef, stored inside the extent item."""
 
+    parent: u64
+    count: u32
+
     def __init__(self, data: Bytes, pos: int = 0) -> None:
-        self.parent, self.count = _INLINE_SHARED_DATA_REF.unpack_from(data, pos)
+        self._decode(data, pos)
 
     def __str__(self) -> str:
         return f"inline {super().__str__()}"
@@ -140,6 +140,8 @@ class InlineSharedDataRef(SharedDataRef):
 
 class InlineTreeBlockRef(TreeBlockRef):
     """The same as TreeBlockRef, stored inside the extent item."""
+
+    root: u64
 
     def __init__(self, root: int) -> None:
         self.root = root
@@ -151,6 +153,8 @@ class InlineTreeBlockRef(TreeBlockRef):
 class InlineSharedBlockRef(SharedBlockRef):
     """The same as SharedBlockRef, stored inside the extent item."""
 
+    parent: u64
+
     def __init__(self, parent: int) -> None:
         self.parent = parent
 
@@ -160,6 +164,8 @@ class InlineSharedBlockRef(SharedBlockRef):
 
 class InlineExtentOwnerRef(ExtentOwnerRef):
     """The same as ExtentOwnerRef; there is no other kind."""
+
+    root: u64
 
     def __init__(self, root: int) -> None:
         self.root = root
@@ -289,67 +295,49 @@ class MetaDataItem(
             _load_inline_refs(self, data, self.struct_size)
 
 
-# Inline references: a type byte, then what the struct of that type holds. The kernel keeps them in
-# the order of their types; how they are stored is told by nothing else.
+# Inline references: a type byte, then the struct of that type, in the order of the types. Where one
+# ends, and the next begins, only the type says.
 
-_INLINE_REF = Packer("<BQ")
-_INLINE_SHARED_DATA_REF = Packer("<QI")
-
-# The list that an inline reference is put into, the class, and its bytes after the type.
-_BY_NUMBER: dict[int, tuple[str, Any]] = {
+_INLINE_REFS: dict[int, tuple[str, type[ItemData]]] = {
     constants.TREE_BLOCK_REF_KEY: ("tree_block_refs", InlineTreeBlockRef),
+    constants.EXTENT_DATA_REF_KEY: ("extent_data_refs", InlineExtentDataRef),
     constants.SHARED_BLOCK_REF_KEY: ("shared_block_refs", InlineSharedBlockRef),
+    constants.SHARED_DATA_REF_KEY: ("shared_data_refs", InlineSharedDataRef),
     constants.EXTENT_OWNER_REF_KEY: ("owner_refs", InlineExtentOwnerRef),
 }
-_BY_STRUCT: dict[int, tuple[str, Any, int]] = {
-    constants.EXTENT_DATA_REF_KEY: (
-        "extent_data_refs",
-        InlineExtentDataRef,
-        ExtentDataRef.struct_size,
-    ),
-    constants.SHARED_DATA_REF_KEY: (
-        "shared_data_refs",
-        InlineSharedDataRef,
-        _INLINE_SHARED_DATA_REF.size,
-    ),
-}
+"""The list that an inline reference is put into, and its class, by the type."""
 
 
 def _load_inline_refs(item: ExtentItem | MetaDataItem, data: Bytes, pos: int) -> None:
     """Append the inline references, which begin at pos, to the lists of the item."""
-    try:
-        while pos < len(data):
-            ref_type = data[pos]
-            if ref_type in _BY_NUMBER:
-                name, cls = _BY_NUMBER[ref_type]
-                _, number = _INLINE_REF.unpack_from(data, pos)
-                ref = cls(number)
-                pos += _INLINE_REF.size
-            elif ref_type in _BY_STRUCT:
-                name, cls, struct_size = _BY_STRUCT[ref_type]
-                ref = cls(data, pos + 1)
-                pos += 1 + struct_size
-            else:
-                raise CorruptError(
-                    f"item {item.key}", expected="an inline reference", found=f"type {ref_type}"
-                )
-            _append(item, name, ref)
-    except struct_error:
-        raise CorruptError(
-            f"item {item.key}", expected="a whole inline reference", found="a part of one"
-        ) from None
-
-
-def _append(item: Any, name: str, ref: ItemData) -> None:
-    """Append to a list of the item, which it may not have: of simple quotas, or out of place."""
-    if not hasattr(item, name):
-        # Simple quotas need to know the owner of data only.
-        if name != "owner_refs" or isinstance(item, MetaDataItem):
+    while pos < len(data):
+        ref_type = data[pos]
+        if ref_type not in _INLINE_REFS:
             raise CorruptError(
-                f"item {item.key}", expected="references fit for its flags", found=f"{ref}"
+                f"item {item.key}", expected="an inline reference", found=f"type {ref_type}"
             )
-        item.owner_refs = []
-    getattr(item, name).append(ref)
+        name, cls = _INLINE_REFS[ref_type]
+        ref = cls.__new__(cls)
+        try:
+            pos = ref._decode(data, pos + 1)
+        except CorruptError:
+            raise CorruptError(
+                f"item {item.key}", expected="a whole inline reference", found="a part of one"
+            ) from None
+        try:
+            getattr(item, name).append(ref)
+        except AttributeError:
+            _start_list(item, name, ref)
+
+
+def _start_list(item: ExtentItem | MetaDataItem, name: str, ref: ItemData) -> None:
+    """Make a list of the item that it has not: the owner of simple quotas, or one out of place."""
+    # Simple quotas need to know the owner of data only.
+    if name != "owner_refs" or isinstance(item, MetaDataItem):
+        raise CorruptError(
+            f"item {item.key}", expected="references fit for its flags", found=f"{ref}"
+        )
+    setattr(item, name, [ref])
 
 
 def _tree_str(tree: int) -> str:

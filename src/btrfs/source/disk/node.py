@@ -121,10 +121,11 @@ class Leaf:
     def items(self, min_key: int, max_key: int) -> Iterator[tuple[SearchHeader, memoryview]]:
         """Yield header and body of the items whose keys lie between two keys."""
         first, end = bisect_left(self._keys, min_key), bisect_right(self._keys, max_key)
-        data, generation = self._data, self.generation
+        data, generation, new_tuple = self._data, self.generation, tuple.__new__
         for objectid, type_, offset, start, size in self._records[first:end]:
             body = HEADER_SIZE + start
-            header = SearchHeader(generation, objectid, offset, type_, size)
+            # As SearchHeader() does, in a third of the time.
+            header = new_tuple(SearchHeader, (generation, objectid, offset, type_, size))
             yield header, data[body : body + size]
 
 
