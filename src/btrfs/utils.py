@@ -1,12 +1,11 @@
-"""Numbers to words and back, and objects to text.
+"""Numbers to words and back, and objects to text, by the names of python-btrfs.
 
-The words are those that python-btrfs prints, since scripts compare them. Those that the structs
-themselves are printed with come from :mod:`btrfs.ondisk.text`.
+Single values are in :mod:`btrfs.ondisk.text`, keys in :mod:`btrfs.ondisk.key`, and objects in
+:mod:`btrfs.ondisk.printing`.
 """
 
 from __future__ import annotations
 
-from btrfs.ondisk import constants
 from btrfs.ondisk.constants import (
     BLOCK_GROUP_DATA as BLOCK_GROUP_DATA,
     BLOCK_GROUP_DUP as BLOCK_GROUP_DUP,
@@ -24,7 +23,10 @@ from btrfs.ondisk.constants import (
     BLOCK_GROUP_TYPE_MASK as BLOCK_GROUP_TYPE_MASK,
     SPACE_INFO_GLOBAL_RSV as SPACE_INFO_GLOBAL_RSV,
 )
-from btrfs.ondisk.key import Key, parse_key, parse_u64
+from btrfs.ondisk.key import (
+    parse_key_string as parse_key_string,
+    parse_tree_name as parse_tree_name,
+)
 from btrfs.ondisk.printing import (
     pretty_lines as pretty_lines,
     pretty_print as pretty_print,
@@ -35,12 +37,19 @@ from btrfs.ondisk.text import (
     block_group_flags_str as block_group_flags_str,
     block_group_profile_str as block_group_profile_str,
     block_group_type_str as block_group_type_str,
+    compress_type_str as compress_type_str,
+    dir_item_type_str as dir_item_type_str,
     embedded_text_for_str as embedded_text_for_str,
+    extent_flags_str as extent_flags_str,
+    file_extent_type_str as file_extent_type_str,
     flags_str as flags_str,
+    free_space_info_flags_str as free_space_info_flags_str,
+    inode_flags_str as inode_flags_str,
     inode_mode_str as inode_mode_str,
     parse_pretty_size as parse_pretty_size,
     pretty_size as pretty_size,
     pretty_size_units as pretty_size_units,
+    root_item_flags_str as root_item_flags_str,
     space_flags_description as space_flags_description,
     space_profile_description as space_profile_description,
     space_type_description as space_type_description,
@@ -67,88 +76,6 @@ SZ_128M = 128 << 20
 SZ_256M = 256 << 20
 SZ_512M = 512 << 20
 SZ_1G = 1 << 30
-
-# Flags and enumerations.
-
-
-def extent_flags_str(flags: int) -> str:
-    """Return the flags of an extent item: 'TREE_BLOCK|FULL_BACKREF'."""
-    return flags_str(flags, constants.EXTENT_FLAG_NAMES)
-
-
-def inode_flags_str(flags: int) -> str:
-    """Return the flags of an inode: 'NODATASUM|NODATACOW'."""
-    return flags_str(flags, constants.INODE_FLAG_NAMES)
-
-
-def root_item_flags_str(flags: int) -> str:
-    """Return the flags of a root item: 'RDONLY'."""
-    return flags_str(flags, constants.ROOT_FLAG_NAMES)
-
-
-def free_space_info_flags_str(flags: int) -> str:
-    """Return the flags of a free space info item: 'bitmaps'."""
-    return flags_str(flags, constants.FREE_SPACE_INFO_FLAG_NAMES)
-
-
-def compress_type_str(compression: int) -> str:
-    """Return the name of a kind of compression: 'zstd'."""
-    return constants.COMPRESS_TYPE_NAMES.get(compression, "unknown")
-
-
-def file_extent_type_str(type_: int) -> str:
-    """Return the type of a file extent: 'regular'."""
-    return constants.FILE_EXTENT_TYPE_NAMES.get(type_, "unknown")
-
-
-def dir_item_type_str(type_: int) -> str:
-    """Return the type of what a directory entry leads to: 'FILE'.
-
-    Raises:
-        KeyError: There is no such type.
-    """
-    return constants.DIR_ITEM_TYPE_NAMES[type_]
-
-
-# Trees and keys.
-
-
-def parse_tree_name(name: str) -> int:
-    """Return the number of a tree, given its number or its name.
-
-    The name is that of the kernel in lower or upper case, with or without '_TREE' at its end.
-    Negative numbers stand for those at the end, as the kernel writes them: -9 is DATA_RELOC_TREE.
-
-    >>> parse_tree_name('extent'), parse_tree_name('EXTENT_TREE'), parse_tree_name('256')
-    (2, 2, 256)
-
-    Raises:
-        ValueError: There is no tree of that name, or the number does not fit into 64 bits.
-    """
-    try:
-        return parse_u64(name)
-    except OverflowError as error:
-        raise ValueError(f"Unknown metadata tree {name}: {error}") from None
-    except ValueError:
-        pass
-    wanted = name.upper().removesuffix("_TREE")
-    for number, objectid_name in constants.OBJECTID_NAMES.items():
-        if objectid_name.removesuffix("_TREE") == wanted:
-            return number
-    raise ValueError(f"Unknown metadata tree name {name}")
-
-
-def parse_key_string(key_str: str) -> Key:
-    """Return the key that a text stands for; the parentheses may be left out.
-
-    >>> parse_key_string('(535 EXTENT_DATA 0)')
-    Key(535, 108, 0)
-
-    Raises:
-        ValueError: There are not three parts, one of them is neither a number nor a name, or it
-            does not fit; the message says which.
-    """
-    return parse_key(key_str)
 
 
 def mounted_filesystem_paths() -> list[str]:

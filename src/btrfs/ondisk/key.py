@@ -23,7 +23,8 @@ __all__ = [
     "key_offset_str",
     "key_str",
     "key_type_str",
-    "parse_key",
+    "parse_key_string",
+    "parse_tree_name",
     "parse_u64",
     "qgroup_str",
 ]
@@ -227,15 +228,48 @@ _OBJECTID_NUMBERS = {
 _QGROUP_PATTERN = re.compile(r"(\d+)/(\d+)")
 
 
-def parse_key(text: str) -> Key:
-    """Return the key that a text stands for; see :func:`btrfs.utils.parse_key_string`."""
-    inner = text.strip()
+def parse_key_string(key_str: str) -> Key:
+    """Return the key that a text stands for; the parentheses may be left out.
+
+    >>> parse_key_string('(535 EXTENT_DATA 0)')
+    Key(535, 108, 0)
+
+    Raises:
+        ValueError: There are not three parts, one of them is neither a number nor a name, or it
+            does not fit; the message says which.
+    """
+    inner = key_str.strip()
     if inner.startswith("(") != inner.endswith(")"):
-        raise ValueError(f"Key representation has only one of two parentheses: {text}")
+        raise ValueError(f"Key representation has only one of two parentheses: {key_str}")
     parts = inner.removeprefix("(").removesuffix(")").split()
     if len(parts) != 3:
-        raise ValueError(f"Key representation needs 3 fields: objectid, type, offset: {text}")
+        raise ValueError(f"Key representation needs 3 fields: objectid, type, offset: {key_str}")
     return Key(*parts)
+
+
+def parse_tree_name(name: str) -> int:
+    """Return the number of a tree, given its number or its name.
+
+    The name is that of the kernel in lower or upper case, with or without '_TREE' at its end.
+    Negative numbers stand for those at the end, as the kernel writes them: -9 is DATA_RELOC_TREE.
+
+    >>> parse_tree_name('extent'), parse_tree_name('EXTENT_TREE'), parse_tree_name('256')
+    (2, 2, 256)
+
+    Raises:
+        ValueError: There is no tree of that name, or the number does not fit into 64 bits.
+    """
+    try:
+        return parse_u64(name)
+    except OverflowError as error:
+        raise ValueError(f"Unknown metadata tree {name}: {error}") from None
+    except ValueError:
+        pass
+    wanted = name.upper().removesuffix("_TREE")
+    for number, objectid_name in OBJECTID_NAMES.items():
+        if objectid_name.removesuffix("_TREE") == wanted:
+            return number
+    raise ValueError(f"Unknown metadata tree name {name}")
 
 
 def parse_u64(text: str) -> int:

@@ -1,7 +1,7 @@
-"""The words that single values are printed in: sizes, flags, modes, names.
+"""The words that single values are printed in: sizes, flags, types, modes.
 
-This is below the declarations of structs, which choose one of these for each field. Scripts find
-the functions in :mod:`btrfs.utils`.
+They are those of python-btrfs, since scripts compare them, and its scripts find the functions in
+:mod:`btrfs.utils`. Declarations of structs choose one of them for each field.
 """
 
 from __future__ import annotations
@@ -74,6 +74,45 @@ def flags_str(flags: int, flags_str_map: Mapping[int, str]) -> str:
     names = [name for bit, name in flags_str_map.items() if flags & bit]
     unknown = flags & ~sum(flags_str_map)
     return "|".join([*names, f"unknown(0x{unknown:x})"] if unknown else names)
+
+
+def extent_flags_str(flags: int) -> str:
+    """Return the flags of an extent item: 'TREE_BLOCK|FULL_BACKREF'."""
+    return flags_str(flags, constants.EXTENT_FLAG_NAMES)
+
+
+def inode_flags_str(flags: int) -> str:
+    """Return the flags of an inode: 'NODATASUM|NODATACOW'."""
+    return flags_str(flags, constants.INODE_FLAG_NAMES)
+
+
+def root_item_flags_str(flags: int) -> str:
+    """Return the flags of a root item: 'RDONLY'."""
+    return flags_str(flags, constants.ROOT_FLAG_NAMES)
+
+
+def free_space_info_flags_str(flags: int) -> str:
+    """Return the flags of a free space info item: 'bitmaps'."""
+    return flags_str(flags, constants.FREE_SPACE_INFO_FLAG_NAMES)
+
+
+def compress_type_str(compression: int) -> str:
+    """Return the name of a kind of compression: 'zstd'."""
+    return constants.COMPRESS_TYPE_NAMES.get(compression, "unknown")
+
+
+def file_extent_type_str(type_: int) -> str:
+    """Return the type of a file extent: 'regular'."""
+    return constants.FILE_EXTENT_TYPE_NAMES.get(type_, "unknown")
+
+
+def dir_item_type_str(type_: int) -> str:
+    """Return the type of what a directory entry leads to: 'FILE'.
+
+    Raises:
+        KeyError: There is no such type.
+    """
+    return constants.DIR_ITEM_TYPE_NAMES[type_]
 
 
 def block_group_flags_str(flags: int) -> str:

@@ -31,7 +31,7 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 from btrfs.errors import BtrfsError
-from btrfs.ondisk.key import Key, parse_key
+from btrfs.ondisk.key import Key, parse_key_string
 from btrfs.ondisk.struct import Struct
 from btrfs.ondisk.text import parse_pretty_size
 
@@ -295,7 +295,7 @@ def _text_like(opposite: Any, text: str) -> Any:
         return text.encode()
     if isinstance(opposite, Key):
         try:
-            return parse_key(text)
+            return parse_key_string(text)
         except ValueError as error:
             raise SelectionError(str(error), hint="a key is '(256 INODE_ITEM 0)'") from None
     return text
