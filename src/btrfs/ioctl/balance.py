@@ -260,6 +260,9 @@ class BalanceProgress(
         self.completed = completed
 
     def __repr__(self) -> str:
+        if not hasattr(self, "completed"):
+            # Its bytes were too short.
+            return super().__repr__()
         return (
             f"BalanceProgress(state={self.state:#x}, expected={self.expected}, "
             f"considered={self.considered}, completed={self.completed})"
