@@ -20,7 +20,6 @@ from btrfs.source import lookup
 from btrfs.source.base import OnError, ReadOptions, Source
 from btrfs.source.choice import SourceChoice, Target, open_source
 from btrfs.source.damage import Damage, LostKeys
-from btrfs.source.extents import extents
 
 if TYPE_CHECKING:
     from btrfs.ondisk.columns import Columns, ItemBatch
@@ -374,6 +373,8 @@ class FileSystem:
                 that are items of their own, together.
             load_metadata_refs: The same for tree blocks.
         """
+        from btrfs.source.extents import extents
+
         min_key = Key(min_vaddr, 0, 0)
         max_key = Key(max_vaddr, 255, ULLONG_MAX)
         return extents(self.source, min_key, max_key, load_data_refs, load_metadata_refs)
