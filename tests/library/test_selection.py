@@ -17,6 +17,7 @@ from btrfs.ctree import (
     Stripe,
     UnknownItem,
 )
+from btrfs.info import SpaceInfo
 from btrfs.ondisk.struct import from_values
 from btrfs.query.selection import Filter, Order, SelectionError
 
@@ -183,3 +184,12 @@ def test_order_of_different_kinds() -> None:
         2,
         1,
     ]
+
+
+def test_attributes_of_results() -> None:
+    sizes = (100, 300, 200)
+    spaces = [SpaceInfo(flags=1, total_bytes=size, used_bytes=size // 2) for size in sizes]
+    large = filter(Filter("used_bytes > 50"), spaces)
+    assert [space.total_bytes for space in large] == [300, 200]
+    ordered = Order("total_bytes").sorted(spaces)
+    assert [space.total_bytes for space in ordered] == [100, 200, 300]

@@ -199,7 +199,7 @@ def key_type_str(type_: int) -> str:
 
 
 def key_offset_str(objectid: int, type_: int, offset: int) -> str:
-    """Return the offset of a key as it is printed behind the other two parts."""
+    """Return the offset of a key as it is printed after the other two parts."""
     if type_ in _QGROUP_OFFSETS:
         return qgroup_str(offset)
     if type_ in _UUID_KEYS:

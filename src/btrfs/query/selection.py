@@ -25,14 +25,14 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, NoReturn
 from uuid import UUID
 
 from btrfs.errors import BtrfsError
 from btrfs.ondisk.key import Key, parse_key_string
-from btrfs.ondisk.struct import Struct
+from btrfs.ondisk.printing import Printable
 from btrfs.ondisk.text import parse_pretty_size
 
 __all__ = ["Filter", "Order", "SelectionError"]
@@ -79,7 +79,7 @@ class Order:
     """Sorts objects by attributes.
 
     Args:
-        attributes: Their names, separated by commas, the most important first; ``:desc`` behind
+        attributes: Their names, separated by commas, the most important first; ``:desc`` after
             one puts the greatest first.
         also: Finds an object whose attributes count too.
         classes: The classes that the objects can be of; all if not given.
@@ -201,11 +201,11 @@ def _inside(found: Any, name: str) -> Any:
 
 
 def _all_classes() -> set[type]:
-    """Return the classes of all structs."""
-    import btrfs.ctree  # noqa: F401  (declares them)
+    """Return the classes of all structs and results."""
+    import btrfs.ctree  # noqa: F401  (declares structs)
 
     found: set[type] = set()
-    classes: list[type] = [Struct]
+    classes: list[type] = [Printable]
     while classes:
         cls = classes.pop()
         found.add(cls)
@@ -214,9 +214,11 @@ def _all_classes() -> set[type]:
 
 
 def _attributes(classes: Iterable[type]) -> set[str]:
-    """Return the names of what objects of these classes have to compare."""
+    """Return the names of the attributes that objects of these classes have."""
     names: set[str] = set()
     for cls in classes:
+        if is_dataclass(cls):
+            names |= {field.name for field in fields(cls)}
         for base in cls.__mro__:
             slots = base.__dict__.get("__slots__", ())
             properties = {n for n, value in base.__dict__.items() if isinstance(value, property)}

@@ -18,9 +18,9 @@ class DiskBalanceArgs(SubItem):
         usage_min: Only those filled at least so far, in per cent, and
         usage_max: less than so far.
         devid: Only those that use this device.
-        pstart: Only those that touch addresses on it from here
+        pstart: Only those that overlap addresses on it from here
         pend: to there.
-        vstart: Only those that touch virtual addresses from here
+        vstart: Only those that overlap virtual addresses from here
         vend: to there.
         target: Profile to convert to.
         flags: Which of the other attributes count: BALANCE_ARGS_PROFILES and the like.

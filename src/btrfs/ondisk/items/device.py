@@ -124,7 +124,7 @@ class DevReplaceItem(ItemData, type=constants.DEV_REPLACE_KEY, tree=constants.DE
         cursor_left: Start of the range being copied, an address on the device.
         cursor_right: End of that range.
         cont_reading_from_srcdev_mode: 0 always, 1 only if there is no other copy.
-        replace_state: How far it is; printed in words.
+        replace_state: How far it is; prints as a name.
         time_started: Seconds since 1970.
         time_stopped: Seconds since 1970.
         num_write_errors: Failed writes to the new device.

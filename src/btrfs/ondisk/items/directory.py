@@ -28,7 +28,7 @@ class DirItem(SubItem, line="dir item location {location} type {type_str} name {
     Attributes:
         location: Key of the inode, or of the root item of a subvolume.
         transid: Generation that it was made in.
-        data_len: Bytes of data behind the name; of extended attributes only.
+        data_len: Bytes of data after the name; only extended attributes have data.
         name_len: Bytes in the name.
         type: FT_REG_FILE, FT_DIR ...
         name: The name.

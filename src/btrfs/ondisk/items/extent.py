@@ -1,7 +1,7 @@
 """The extent tree: what of the virtual address space is in use, and who refers to it.
 
 An extent item tells how often an extent is referred to. As many of the references as fit are
-stored behind it ("inline"), the rest as items of their own that follow it in the tree.
+stored after it ("inline"), the rest as items of their own that follow it in the tree.
 """
 
 from btrfs.errors import CorruptError

@@ -64,7 +64,7 @@ class TimeSpec(Struct, one_line=True):
     def iso8601(self) -> str:
         """The time in UTC as ISO 8601 has it; the number of seconds if that is no date.
 
-        What stands behind the point are the digits of nsec, which python-btrfs does not fill up
+        After the point stand the digits of nsec, which python-btrfs does not fill up
         to nine, and scripts compare. The exact time is ``timestamp``.
         """
         try:
