@@ -12,6 +12,7 @@ import pytest
 import btrfs
 from btrfs import FileSystem
 from btrfs.ctree import ItemData, Key, SearchHeader, classify
+from btrfs.ondisk.items.base import item_reader
 from btrfs.ondisk.struct import Struct, fields
 from btrfs.utils import pretty_lines
 from tests import support
@@ -103,3 +104,16 @@ def test_classes_do_not_depend_on_what_was_imported(tmp_path: Path) -> None:
     names = support.run(sys.executable, "-c", EVERY_CLASS, image).split()
     assert {"ExtentCsumItem", "UuidSubvolItem", "RootBackref"} <= set(names)
     assert "UnknownItem" not in names
+
+
+@pytest.mark.parametrize("cls", item_classes(), ids=lambda cls: cls.__name__)
+def test_reader_makes_what_the_constructor_makes(cls: type[ItemData]) -> None:
+    """But for what a constructor adds: the reader sets all that is declared to be stored."""
+    header = SearchHeader(1, 4096, 8192, cls.key_type, cls.struct_size)
+    data = bytes(cls.struct_size)
+    read, made = item_reader(cls)(header, data), cls(header, data)
+    assert type(read) is cls
+    assert read.header == header
+    for field in fields(cls):
+        if field.stored is not None or field.key_part is not None:
+            assert getattr(read, field.name, None) == getattr(made, field.name, None)

@@ -101,6 +101,14 @@ def test_repr() -> None:
     assert repr(entry) == "<DirItem location=Key(257, 1, 0) type=2 name=b'name'>"
 
 
+def test_repr_of_a_batch() -> None:
+    batch = batch_of(SearchHeader(7, 4096, 2, 192, 24), bytes(24))
+    assert repr(batch) == (
+        "<ItemBatch of 1 item from (4096 BLOCK_GROUP_ITEM 2) to (4096 BLOCK_GROUP_ITEM 2)>"
+    )
+    assert repr(batch.select(slice(0, 0))) == "<ItemBatch of 0 items>"
+
+
 # One item in every form: its attributes, columns, str() and pretty print say the same.
 
 

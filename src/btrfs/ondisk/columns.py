@@ -26,6 +26,7 @@ from btrfs.ondisk.fields import Field
 from btrfs.ondisk.items.base import ItemData, SearchHeader
 from btrfs.ondisk.key import Key
 from btrfs.ondisk.struct import fields
+from btrfs.ondisk.text import counted
 
 __all__ = ["Columns", "ItemBatch"]
 
@@ -33,7 +34,7 @@ Columns = dict[str, NDArray[Any]]
 ItemClass = type[ItemData]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ItemBatch:
     """Many items, in the order of their keys. All arrays but the buffer have an entry per item.
 
@@ -57,6 +58,10 @@ class ItemBatch:
 
     def __len__(self) -> int:
         return len(self.type)
+
+    def __repr__(self) -> str:
+        where = f" from {self.key(0)} to {self.key(-1)}" if len(self) else ""
+        return f"<ItemBatch of {counted(len(self), 'item')}{where}>"
 
     def select(self, chosen: NDArray[Any] | slice) -> ItemBatch:
         """Return the items that a mask, an array of indexes or a slice chooses."""

@@ -64,9 +64,9 @@ def classify(header: SearchHeader, data: Bytes) -> "ItemData":
 
 
 def item_reader(cls: "type[_Item]") -> "Callable[[SearchHeader, Bytes], _Item]":
-    """Return a function that makes an object of the fields of an item.
+    """Return a function that makes objects from header and body, as fast as that can be done.
 
-    It is faster than the constructor, and leaves out what that does besides.
+    It sets what the class declares; what a constructor of the class does besides, it leaves out.
     """
     reader = _reader_by_class.get(cls)
     if reader is None:
@@ -77,7 +77,7 @@ def item_reader(cls: "type[_Item]") -> "Callable[[SearchHeader, Bytes], _Item]":
 
 
 def _maker(cls: "type[ItemData]") -> "Callable[[SearchHeader, Bytes], ItemData]":
-    """Return what does the same as the constructor of a class, as fast as that can be done."""
+    """Return what makes the same objects as a class does: its reader, or the class itself."""
     return item_reader(cls) if cls.__init__ is ItemData.__init__ else cls
 
 
@@ -89,13 +89,13 @@ def _import_families() -> None:
         importlib.import_module(f"btrfs.ondisk.items.{module.name}")
 
 
-_reader_by_class: "dict[type[ItemData], Callable[[SearchHeader, Bytes], Any]]" = {}
-_maker_by_type: "dict[int, Callable[[SearchHeader, Bytes], ItemData]]" = {}
-
 # Which class stands for a type of key; where the type alone doesn't tell, with the object id.
 _class_by_type: dict[int, "type[ItemData]"] = {}
 _class_by_type_and_objectid: dict[tuple[int, int], "type[ItemData]"] = {}
 
+# What makes the objects, for classes that a search has met.
+_maker_by_type: "dict[int, Callable[[SearchHeader, Bytes], ItemData]]" = {}
+_reader_by_class: "dict[type[ItemData], Callable[[SearchHeader, Bytes], Any]]" = {}
 
 _Item = TypeVar("_Item", bound="ItemData")
 
