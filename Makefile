@@ -1,32 +1,46 @@
-# make demo    draw pictures and a map of the filesystem that comes with the package, into demo/
-# make test    install what the tests need; lint, type check and test
-# make lint    ruff, mypy, and for JavaScript eslint and tsc, alone
-# make bench   build two large filesystems and measure on them (root, some minutes, 5 GB of disk)
-# make bench-explorer  measure the explorer alone, on the same filesystems (root, chromium)
-# make free-space  fill filesystems, and write the table of docs/free-space.md (root, some minutes,
-#              8 GB in the folder for temporary files)
-# make redundancy  damage filesystems, and write the tables of docs/redundancy.md (root, a minute)
-# make fuzz    read 20,000 damaged filesystems, and see whether anything crashes (some minutes); with
-#              FUZZ=--write, the figures go into docs/fuzzing.md
-# make clean   remove what these made
+# make demo               draw pictures and a map of the sample filesystem, into demo/
+# make test               install what the tests need, then lint and test; measure the coverage
+# make test-unprivileged  test what needs no root; run by root, it becomes the user nobody
+# make test-pythons       check types, and test what needs no root, with other versions of Python
+# make lint               check style and types, of JavaScript too, and the imports between folders
+# make bench              build two large filesystems and measure on them (root, some minutes,
+#                         5 GB of disk, chromium)
+# make bench-explorer     measure the explorer alone, on the same filesystems (root, chromium)
+# make free-space         fill filesystems, and write the table of docs/free-space.md (root, some
+#                         minutes, 8 GB in the folder for temporary files)
+# make redundancy         damage filesystems, and write the tables of docs/redundancy.md (root, a
+#                         minute)
+# make fuzz               read 20,000 damaged filesystems, and report crashes (some minutes); with
+#                         FUZZ=--write, the figures go into docs/fuzzing.md
+# make debian-packages    install the programs that tests and benchmarks use (Debian, root)
+# make clean              remove everything that these targets made, but for the tables in docs/
 
 PYTHON ?= python3
+PYTHONS ?= python3.12 python3.13
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint bench bench-explorer free-space redundancy clean debian-packages
+.PHONY: demo test test-unprivileged test-pythons lint bench bench-explorer free-space redundancy \
+	fuzz debian-packages clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python scripts/demo.py demo
 
 test: debian-packages lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --cov
+
+test-unprivileged: $(VENV)/installed-dev
+	@scripts/test-unprivileged $(BIN)/python
+
+test-pythons:
+	@scripts/test-pythons $(PYTHONS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
 	scripts/lint-javascript
 
 bench: debian-packages $(VENV)/installed-dev
@@ -61,5 +75,6 @@ $(VENV)/installed-dev: $(BIN)/python pyproject.toml
 	@touch $(VENV)/installed $@
 
 clean:
-	rm -rf $(VENV) node_modules build demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) node_modules build demo dist .coverage .hypothesis
+	rm -rf .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
