@@ -257,7 +257,7 @@ def test_an_output_that_cannot_be_written(in_an_empty_folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("output", "message"),
-    [("/dev/full", "No space left"), ("/proc/o.png", "/proc/o.png"), ("", "empty")],
+    [("/dev/full", "No space left"), ("/dev/null/o.png", "/dev/null/o.png"), ("", "empty")],
 )
 def test_an_output_that_takes_nothing(
     output: str, message: str, in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str]

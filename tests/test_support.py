@@ -1,4 +1,4 @@
-"""The tests' own ground: what filesystems hold, and that nothing of them is left behind."""
+"""The filesystems of the tests: what they hold, and that nothing of them is left behind."""
 
 from __future__ import annotations
 
@@ -8,14 +8,7 @@ import pytest
 
 from tests import support
 from tests.lab.populate import ODD_NAMES
-
-KEY_TYPES = """
-import btrfs
-fs = btrfs.FileSystem(args[0])
-trees = [1, 3] + [header.objectid for header, _ in btrfs.ioctl.search_v2(fs.fd, 1)
-                  if header.type == btrfs.ctree.ROOT_ITEM_KEY]
-answer = sorted({header.type for tree in trees for header, _ in btrfs.ioctl.search_v2(fs.fd, tree)})
-"""
+from tests.support import key_types
 
 KINDS = {
     "inode": {1, 12, 13, 24, 84, 96},
@@ -30,7 +23,7 @@ KINDS = {
 
 
 def test_contents_have_every_kind_of_item(mounted: support.LoopFilesystem) -> None:
-    found = set(support.oracle.ask(KEY_TYPES, mounted.mountpoint))
+    found = set(support.oracle.ask(key_types.of_filesystem, mounted.mountpoint))
     absent = {name: types - found for name, types in KINDS.items() if types - found}
     assert not absent
 

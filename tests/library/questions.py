@@ -1,142 +1,11 @@
-"""What is asked of python-btrfs and of ours, and how an answer becomes JSON.
+"""What python-btrfs and our library are asked: a question is a line of Python.
 
-A question is a line of Python. `PROBE` is run where `import btrfs` means one or the other library;
-it holds what a question may use, and takes the results apart.
+tests.library.probe has the names that a question may use, and asks.
 """
 
 from __future__ import annotations
 
-PROBE = """
-import contextlib, io, itertools, os, random, types, uuid
-from collections.abc import Iterator, Sequence
-import btrfs
-from btrfs import crc32c, ctree, free_space_tree, fs_usage, ioctl, utils, volumes
-from btrfs.ctree import DiskKey, FileSystem, Key, classify
-from btrfs.ioctl import SearchHeader
-
-def told(value):
-    "Return a value as JSON can have it: of an object, all that it says about itself."
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value).hex()
-    if isinstance(value, uuid.UUID):
-        return str(value)
-    if isinstance(value, Key):
-        return [type(value).__name__, str(value), value.key]
-    if isinstance(value, dict):
-        return {str(key): told(inside) for key, inside in value.items()}
-    if isinstance(value, (tuple, list, Iterator)):
-        return [told(element) for element in value]
-    answer = {"class": type(value).__name__, "str": guarded(str, value)}
-    answer["attributes"] = {
-        name: inside for name in names(value)
-        for inside in [guarded(getattr, value, name)] if inside is not METHOD
-    }
-    if isinstance(value, Sequence):
-        answer["elements"] = [told(element) for element in value]
-    return answer
-
-NAMES = {}
-METHOD = object()
-
-def names(value):
-    "Return the names of all public attributes; dir() would take most of the time."
-    kind = type(value), tuple(getattr(value, "__dict__", ()))
-    if kind not in NAMES:
-        NAMES[kind] = [name for name in dir(value) if not name.startswith("_")]
-    return NAMES[kind]
-
-def guarded(function, *args, **keywords):
-    "Call a function and return what is told of its result, or what it raised."
-    try:
-        result = function(*args, **keywords)
-        return METHOD if callable(result) else told(result)
-    except Exception as error:
-        return raised(error)
-
-def raised(error):
-    kinds = [cls.__name__ for cls in type(error).__mro__]
-    return {"raises": kinds[0], "kinds": kinds, "message": str(error),
-            "errno": getattr(error, "errno", None), "state": getattr(error, "state", None)}
-
-def every(function, *columns):
-    "Call a function with all combinations of arguments."
-    return [guarded(function, *args) for args in itertools.product(*columns)]
-
-def printed(function, value):
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        function(value)
-    return text.getvalue()
-
-def whole(value):
-    "Return what is told of a value, and what is printed of it; of many, one by one."
-    if isinstance(value, (list, Iterator)):
-        return [whole(element) for element in value]
-    return {"value": told(value), "pretty": guarded(printed, utils.pretty_print, value),
-            "printed": guarded(printed, utils.str_print, value)}
-
-def item(header, data):
-    "Return what is told of an item, even if that makes classify() fail."
-    try:
-        return whole(classify(header, data))
-    except Exception as error:
-        return raised(error)
-
-def ask(questions, scope, function):
-    answers = {}
-    for question in questions.strip().splitlines():
-        try:
-            answers[question] = function(eval(question, globals(), scope))
-        except Exception as error:
-            answers[question] = raised(error)
-    return answers
-"""
-
-ASK_FILESYSTEM = f"""{PROBE}
-def asked(path, methods, ioctls, trees):
-    with FileSystem(path) as fs:
-        fd = fs.fd
-        extents = list(fs.extents())
-        groups = list(fs.block_groups())
-        vaddrs = [extent.vaddr for extent in extents[:: len(extents) // 12]]
-        middle = groups[len(groups) // 2].vaddr
-        generation = fs.top_level().generation
-        scope = dict(locals())
-        globals().update(scope)
-        answers = ask(methods, scope, whole)
-        answers.update(ask(ioctls, scope, told))
-        for tree in map(int, trees.split()):
-            answers[f"items of tree {{tree}}"] = [
-                [told(header), item(header, data)] for header, data in ioctl.search_v2(fd, tree)
-            ]
-        return answers
-answer = asked(*args)
-"""
-
-# Values for questions that need no filesystem.
-FOR_FUNCTIONS = """
-PROFILES = [type_ | profile for type_ in (1, 2, 4, 5)
-            for profile in (0, 8, 16, 32, 64, 128, 256, 512, 1024)]
-CHUNKS = [types.SimpleNamespace(type=flags, num_stripes=stripes, length=stripes << 30)
-          for flags in PROFILES for stripes in (4, 6, 10)]
-OBJECTIDS = [Key(objectid, type_, offset)
-             for type_ in (1, 48, 132, 144, 204, 216, 228, 246, 248, 249)
-             for objectid in (*range(14), *range(-14, 0), 255, 256, 257, 1 << 48)
-             for offset in (0, 5, 256, 1 << 48, -1, -9)]
-TYPES = [Key(1, type_, 2) for type_ in range(256)]
-CONTAINERS = [[], [1, 2], {}, {"a": 1, "b": [1, 2]}, {"a": {"b": Key(5, 1, 9)}}, "text", 5, None,
-              [Key(5, 1, 9)], {1: b"bytes"}, [[1], [2, [3]], {}], b"bytes", (), (1, Key(5, 1, 9)),
-              {1}, uuid.UUID(int=5), True]
-"""
-
-ASK = f"""{PROBE}{FOR_FUNCTIONS}
-answer = ask(args[0], {{}}, told)
-answer.update(ask(args[1], {{}}, whole))
-"""
-
-# FileSystem's own methods. fd, extents, groups, vaddrs, middle: see above.
+# Methods of FileSystem.
 METHODS = """
 fs.devices()
 fs.devices(2)
@@ -258,23 +127,18 @@ fs.sync()
 """
 
 # Functions that need no filesystem.
-SIZES = "[0, 1, 1023, 1024, 1535, 10**6, (1 << 30) - 1, 5 << 40, 1 << 63, 1 << 70, -5, -(3 << 20)]"
-FLAGS = "[0, 1, 2, 3, 4, 5, 7, 8, 0x11, 0x24, 0x45, 0x105, 0x201, 0x404, 0x81, 1 << 48, 1 << 49, "
-FLAGS += "(1 << 49) | 4, 0x18, 0x7f8, 1 << 11, (1 << 64) - 1]"
-KEYS = "[Key(2, 'ROOT_ITEM', 0), Key(-9, 132, 5), Key(-8, 132, 7), Key(0, 0, 0), Key(-1, -1, -1), "
-KEYS += "Key(256, 0, 7)]"
-FUNCTIONS = f"""
-every(utils.pretty_size, {SIZES}, [None, '', 'k', 'K', 'M', 'g', 'T', 'P', 'E', 'x'], [True, False])
-every(utils.pretty_size, {SIZES})
+FUNCTIONS = """
+every(utils.pretty_size, SIZES, [None, '', 'k', 'K', 'M', 'g', 'T', 'P', 'E', 'x'], [True, False])
+every(utils.pretty_size, SIZES)
 every(utils.parse_pretty_size, '0 1 10 1k 1K 1KiB 1kB 3M 4MiB 5G 10GiB 2T 1P 7E 4EiB 12B'.split())
 every(utils.parse_pretty_size, ['', 'x', '1.5G', '-1', '1X', '1GG', 'G'])
-every(utils.block_group_flags_str, {FLAGS})
-every(utils.block_group_type_str, {FLAGS})
-every(utils.block_group_profile_str, {FLAGS})
-every(utils.space_type_description, {FLAGS})
-every(utils.space_profile_description, {FLAGS})
-every(utils.space_flags_description, {FLAGS})
-every(utils.flags_str, {FLAGS}, [{{}}, {{1: 'one', 2: 'two', 4: 'four'}}])
+every(utils.block_group_flags_str, FLAGS)
+every(utils.block_group_type_str, FLAGS)
+every(utils.block_group_profile_str, FLAGS)
+every(utils.space_type_description, FLAGS)
+every(utils.space_profile_description, FLAGS)
+every(utils.space_flags_description, FLAGS)
+every(utils.flags_str, FLAGS, [{}, {1: 'one', 2: 'two', 4: 'four'}])
 every(utils.extent_flags_str, [*range(8), 256, 257, 1 << 40])
 every(utils.inode_flags_str, [0, *[1 << bit for bit in range(40)], 0xfff, 0x80000000, 3])
 every(utils.root_item_flags_str, [0, 1, 2, 3, 1 << 48, (1 << 48) + 1])
@@ -295,7 +159,7 @@ every(utils.parse_key_string, ['0x0000000000000005 UUID_KEY_SUBVOL 0x00000000000
 every(utils.parse_key_string, ['(FREE_SPACE UNTYPED 5)', '(EXTENT_CSUM EXTENT_CSUM 1)'])
 every(utils.parse_key_string, ['1 228 256', '5 XATTR_ITEM 7'])
 every(utils.parse_key_string, ['', '1 2', '1 2 3 4', '1 BOGUS 2', 'FIRST 1 2', '1 1 x'])
-every(volumes.block_group_profile_ncopies, [flag for flag in {FLAGS} if flag != 0x18])
+every(volumes.block_group_profile_ncopies, [flag for flag in FLAGS if flag != 0x18])
 every(volumes.chunk_length_to_dev_extent_length, PROFILES, range(4, 13, 2), [1 << 30, 3 << 26])
 every(volumes.dev_extent_length_to_chunk_length, PROFILES, range(4, 13, 2), [1 << 30, 3 << 26])
 every(volumes.chunk_length_to_dev_extent_length, [0, 1, 4], [1], [8 << 20])
@@ -306,14 +170,14 @@ every(crc32c.crc32c, [0, 1, 0xfffffffe, 0xffffffff, 12345], [b'', b'abc', bytes(
 every(crc32c.crc32c_data, [b'', b'abc', bytes(100), b'x' * 5000])
 every(crc32c.name_hash, ['', 'default', 'Überraschung', b'default', b'\\xff', 'n' * 255])
 every(crc32c.extref_hash, [0, 256, 1 << 31, (1 << 32) + 5], ['', 'abc', b'abc', b'\\xff', 'ä'])
-every(str, {KEYS})
-every(repr, {KEYS})
+every(str, KEYS)
+every(repr, KEYS)
 every(Key, [0, 5, -1, 1 << 63], [0, 84, 'DIR_ITEM', 'EXTENT_DATA', 255, -1], [0, 7, -1, -4095])
 every(Key, [0], [1 << 8, 'BOGUS'], [0])
-every(lambda key, other: [key < other, key <= other, key == other], {KEYS}, {KEYS})
-every(lambda key, other: [key > other.key, key >= other.key, key != other.key], {KEYS}, {KEYS})
-every(lambda key, amount: [key + amount, key - amount], {KEYS}, [0, 1, 255, 1 << 64, 1 << 72])
-every(lambda key: [key.objectid, key.type, key.offset, key.key], {KEYS})
+every(lambda key, other: [key < other, key <= other, key == other], KEYS, KEYS)
+every(lambda key, other: [key > other.key, key >= other.key, key != other.key], KEYS, KEYS)
+every(lambda key, amount: [key + amount, key - amount], KEYS, [0, 1, 255, 1 << 64, 1 << 72])
+every(lambda key: [key.objectid, key.type, key.offset, key.key], KEYS)
 every(lambda data: DiskKey(data), [bytes(range(17)), bytes(range(40)), b'\\xff' * 17])
 every(str, OBJECTIDS)
 every(str, TYPES)
@@ -339,24 +203,7 @@ ioctl.Inode(1, 2, 3)
 ioctl.InoLookupResult(5, b'abc/')
 """
 
-# Items of no real filesystem: every type of key, with bytes that stand for nothing.
-BODIES = f"""{PROBE}
-choose = random.Random(1)
-answer = []
-for type_ in map(int, args[0].split()):
-    for objectid, offset in ((256, 7), (0, 1), ((1 << 64) - 5, 4096), ((1 << 64) - 4, 0)):
-        for size in (0, 7, 8, 10, 16, 17, 18, 21, 24, 30, 40, 48, 53, 80, 98, 112, 160, 239, 439):
-            for body in (bytes(size), choose.randbytes(size)):
-                header = SearchHeader(3, objectid, offset, type_, size)
-                answer.append([list(header), item(header, body)])
-answer = {{"no real items": answer}}
-"""
-
-# A balance in one of its states: nothing of this changes it.
-BALANCE = f"""{PROBE}
-fd = os.open(args[0], os.O_RDONLY)
-answer = ask(args[1], {{}}, told)
-"""
+# A balance in one of its states: no question changes it.
 BALANCING = """
 ioctl.balance_progress(fd).state
 ioctl.balance_progress(fd).state_str

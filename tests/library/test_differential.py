@@ -1,6 +1,6 @@
 """Whatever python-btrfs answers is asked of both libraries on the same live filesystems.
 
-The same code (`tests.library.questions`) runs where `import btrfs` means python-btrfs, and here,
+The same code (`tests.library.probe`) runs where `import btrfs` means python-btrfs, and here,
 where it means ours. What comes out is taken apart down to numbers and texts: all public attributes
 of objects and of the objects in them, str(), and what pretty_print and str_print write. Ours must
 say all of it, and may say more. Where we differ on purpose, `DELIBERATE` says why; anything else is
@@ -27,7 +27,7 @@ from btrfs import FileSystem
 from btrfs.ondisk import constants
 from tests import support
 from tests.lab import block_groups, populate
-from tests.library import questions
+from tests.library import probe, questions
 from tests.library.reading import trees
 
 
@@ -382,6 +382,7 @@ def mixed_and_old(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def block_group_tree(folder: Path) -> Iterator[Path]:
+    support.require_root()
     image = support.stored_image("block-group-tree.img", folder)
     with support.mounted_images([image], folder / "mnt") as fs:
         yield fs.mountpoint
@@ -419,13 +420,13 @@ Answers = dict[str, Any]
 
 
 def ask_filesystem(path: Path) -> tuple[Answers, Answers]:
-    """Ask both about a filesystem; nobody must have changed it in the meantime."""
+    """Ask both about a filesystem; nothing must change it in the meantime."""
     for _ in range(3):
         before = committed(path)
         with FileSystem(path) as fs:
             numbers = " ".join(map(str, trees(fs)))
         answers = ask_both(
-            questions.ASK_FILESYSTEM, path, questions.METHODS, questions.IOCTLS, numbers
+            probe.about_filesystem, path, questions.METHODS, questions.IOCTLS, numbers
         )
         if committed(path) == before:
             return answers
@@ -439,9 +440,9 @@ def committed(path: Path) -> int:
         return fs.fs_info().generation
 
 
-def ask_both(code: str, *args: Any) -> tuple[Answers, Answers]:
+def ask_both(function: Callable[..., Answers], *args: Any) -> tuple[Answers, Answers]:
     words = [str(word) for word in args]
-    return support.oracle.ask(code, *words), support.oracle.ask_us(code, *words)
+    return support.oracle.ask(function, *words), support.oracle.ask_us(function, *words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,8 +479,8 @@ def compare(subject: str, folder: Path) -> Comparison:
         with FILESYSTEMS[subject](folder) as path:
             return compared(ask_filesystem(path))
     if subject == NO_REAL_ITEMS:
-        return compared(ask_both(questions.BODIES, " ".join(map(str, key_types()))))
-    return compared(ask_both(questions.ASK, questions.FUNCTIONS, questions.OBJECTS))
+        return compared(ask_both(probe.about_no_real_items, " ".join(map(str, key_types()))))
+    return compared(ask_both(probe.about_functions, questions.FUNCTIONS, questions.OBJECTS))
 
 
 def key_types() -> list[int]:
@@ -534,7 +535,7 @@ def test_every_deliberate_difference_is_one(ask: Ask) -> None:
 
 def assert_same_balance(path: Path, lines: str) -> Answers:
     """Ask both about a balance, and return what they say."""
-    theirs, ours = ask_both(questions.BALANCE, path, lines)
+    theirs, ours = ask_both(probe.about_balance, path, lines)
     assert not [str(difference) for difference in compared((theirs, ours)).differences]
     return theirs
 

@@ -1,43 +1,33 @@
 """python-btrfs 15, as a black box whose answers ours are compared with.
 
 It is installed with pip into a folder of its own, because its import name is ours, and only ever
-runs in a process of its own. `ask()` hands it a piece of Python and gets back what that left in
-`answer`.
+runs in a process of its own. `ask()` calls a function there and gets back its answer.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.lab.commands import Argument, CommandError, install
+from tests.support.documents import ROOT
 from tests.support.require import unavailable
 
 REQUIREMENT = "btrfs==15"
-CACHE = Path(__file__).parents[2] / "build" / "python-btrfs-15"
-OUR_LIBRARY = Path(__file__).parents[2] / "src"
+CACHE = Path(os.environ.get("BTRFS_ATLAS_TEST_CACHE", ROOT / "build")) / "python-btrfs-15"
+OUR_LIBRARY = ROOT / "src"
 
-FRAME = """\
-import json, sys, uuid
+Question = Callable[..., Any] | str
 
-def plain(value):
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value).hex()
-    if isinstance(value, uuid.UUID):
-        return str(value)
-    raise TypeError(f"no JSON for {value!r}")
-
-args = sys.argv[2:]
-scope = {"args": args, "__name__": "__main__"}
-exec(sys.argv[1], scope)
-json.dump(scope["answer"], sys.stdout, default=plain)
-"""
+PROCESS = Path(__file__).with_name("oracle_process.py")
 
 
 @functools.cache
@@ -51,27 +41,42 @@ def folder() -> Path:
     return CACHE
 
 
-def ask(code: str, *args: Argument) -> Any:
-    """Run code where `import btrfs` means python-btrfs; return what it left in `answer`.
+def ask(question: Question, *args: Argument) -> Any:
+    """Ask python-btrfs: call a function where `import btrfs` means that; return its answer.
 
     Args:
-        code: Python source; finds `args` defined, and must set `answer` to something that JSON can
-            express (bytes become hex strings, UUIDs strings, tuples lists).
-        args: texts for the code.
+        question: A function at the top of a module that imports nothing of this repository but
+            btrfs. Or code that finds `args` defined, and sets `answer`. The answer is something
+            that JSON can express (bytes become hex strings, UUIDs strings, tuples lists).
+        args: Texts for the function.
     """
+    if isinstance(question, str):
+        with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
+            file.write(question)
+            file.flush()
+            return _answer(file.name, "", args)
+    return _answer(inspect.getfile(question), question.__name__, args)
+
+
+def ask_us(question: Question, *args: str) -> Any:
+    """Ask our library what ask() asks, and take its answer through JSON as well."""
+    if isinstance(question, str):
+        scope: dict[str, Any] = {"args": args, "__name__": "__main__"}
+        exec(question, scope)
+        answer = scope["answer"]
+    else:
+        answer = question(*args)
+    return json.loads(json.dumps(answer))
+
+
+def _answer(file: str, function: str, args: Sequence[Argument]) -> Any:
     environment = {**os.environ, "PYTHONPATH": os.fspath(folder())}
-    argv: Sequence[Argument] = (sys.executable, "-c", FRAME, code, *args)
+    # With -P, the folder of the program itself is not in the path.
+    argv: Sequence[Argument] = (sys.executable, "-P", PROCESS, file, function, *args)
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise CommandError(f"python-btrfs: exit code {done.returncode}\n{done.stderr}")
     return json.loads(done.stdout)
-
-
-def ask_us(code: str, *args: str) -> Any:
-    """Run what ask() runs with our library, and take its answer through JSON as well."""
-    scope: dict[str, Any] = {"args": args, "__name__": "__main__"}
-    exec(code, scope)
-    return json.loads(json.dumps(scope["answer"]))
 
 
 def run_program(
