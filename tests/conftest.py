@@ -10,6 +10,9 @@ from hypothesis import settings
 
 from tests import support
 
+# They do their work when they are imported: test_scripting.py runs them.
+collect_ignore = ["scripts"]
+
 # How long an example takes says nothing on a machine with other work to do.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

@@ -257,7 +257,16 @@ def test_an_output_that_cannot_be_written(in_an_empty_folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("output", "message"),
-    [("/dev/full", "No space left"), ("/dev/null/o.png", "/dev/null/o.png"), ("", "empty")],
+    [
+        ("/dev/full", "No space left"),
+        pytest.param(
+            *("/proc/o.png", "/proc/o.png"),
+            marks=pytest.mark.skipif(
+                os.geteuid() != 0, reason="needs root, who alone may try to write to /proc"
+            ),
+        ),
+        ("", "empty"),
+    ],
 )
 def test_an_output_that_takes_nothing(
     output: str, message: str, in_an_empty_folder: Path, capsys: pytest.CaptureFixture[str]
