@@ -1,6 +1,6 @@
 # make demo               draw pictures and a map of the sample filesystem, into demo/
 # make test               install what the tests need, then lint and test; measure the coverage
-# make test-unprivileged  test what needs no root; run by root, it becomes the user nobody
+# make test-unprivileged  test what needs no root; if root runs it, without its rights
 # make test-pythons       check types, and test what needs no root, with other versions of Python
 # make lint               check style and types, of JavaScript too, and the imports between folders
 # make bench              build two large filesystems and measure on them (root, some minutes,

@@ -142,7 +142,7 @@ def test_sizes_with_decimals(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_smallest_devices_are_those_of_mkfs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str
 ) -> None:
-    support.require_programs("mkfs.btrfs")
+    support.require_mkfs()
     words = options.split()
     devices = [tmp_path / "one", tmp_path / "two"]
     for device in devices:

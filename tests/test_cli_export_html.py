@@ -86,7 +86,7 @@ def browser() -> Iterator[Browser]:
 
 def mkfs(folder: Path, devices: int, size: str, *options: str) -> list[Path]:
     """Make a filesystem in image files."""
-    support.require_programs("mkfs.btrfs")
+    support.require_mkfs()
     images = [folder / f"disk{number}.img" for number in range(devices)]
     for image in images:
         make_sparse(image, size)

@@ -18,6 +18,7 @@ import heatmap
 from btrfs_atlas import cli
 from heatmap import curves, grid, picture
 from tests import support
+from tests.lab.loopfs import is_root
 from tests.support import programs
 from tests.support.programs import SAMPLE
 
@@ -262,7 +263,7 @@ def test_an_output_that_cannot_be_written(in_an_empty_folder: Path) -> None:
         pytest.param(
             *("/proc/o.png", "/proc/o.png"),
             marks=pytest.mark.skipif(
-                os.geteuid() != 0, reason="needs root, who alone may try to write to /proc"
+                not is_root(), reason="needs root, who alone may try to write to /proc"
             ),
         ),
         ("", "empty"),

@@ -43,6 +43,12 @@ def test_nothing_stays_behind_when_a_test_fails(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.img"))) == 2
 
 
+def test_what_a_program_complains_about_is_text(tmp_path: Path) -> None:
+    with pytest.raises(support.CommandError, match="exit code") as failed:
+        support.run("cat", tmp_path / "missing\udcff")
+    assert str(failed.value).encode()
+
+
 def fail_with_a_filesystem(folder: Path) -> None:
     """Do what a failing test does."""
     with support.filesystem(folder, devices=2, data="raid1") as fs:

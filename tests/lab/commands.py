@@ -28,9 +28,9 @@ def run(*command: Argument, cwd: Argument | None = None) -> str:
         argv, cwd=cwd, capture_output=True, text=True, errors="replace", check=False
     )
     if done.returncode != 0:
-        raise CommandError(
-            f"{' '.join(argv)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
-        )
+        message = f"{' '.join(argv)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+        # Names of files are bytes of any kind; a message is text.
+        raise CommandError(message.encode(errors="backslashreplace").decode())
     return done.stdout
 
 

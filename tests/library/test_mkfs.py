@@ -62,7 +62,7 @@ def made_by_mkfs(
     folder: Path, data: str, metadata: str, sizes: tuple[int, ...], *, mixed: bool = False
 ) -> tuple[dict[int, int], dict[int, list[tuple[int, int]]]]:
     """Run mkfs.btrfs on image files; return the chunks, and the device extents by devid."""
-    support.require_programs("mkfs.btrfs")
+    support.require_mkfs()
     images = [folder / f"disk{number}.img" for number in range(1, len(sizes) + 1)]
     for image, size in zip(images, sizes, strict=True):
         loopfs.make_sparse(image, size)

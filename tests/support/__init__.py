@@ -32,7 +32,13 @@ from tests.support.fixtures import (
     filesystem,
     stored_image,
 )
-from tests.support.require import UNPRIVILEGED, require_programs, require_root, unavailable
+from tests.support.require import (
+    UNPRIVILEGED,
+    require_mkfs,
+    require_programs,
+    require_root,
+    unavailable,
+)
 
 __all__ = [
     "CSUMS",
@@ -54,6 +60,7 @@ __all__ = [
     "orphan",
     "pause_balance",
     "populate",
+    "require_mkfs",
     "require_programs",
     "require_root",
     "run",

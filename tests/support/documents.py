@@ -11,7 +11,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 
-NOT_IN_A_CLONE = (".git", ".venv", "build", "demo", "node_modules", ".*_cache", "__pycache__")
+NOT_IN_A_CLONE = (
+    *(".git", ".venv", "build", "demo", "node_modules", "__pycache__"),
+    *(".*_cache", ".coverage*", ".hypothesis"),
+)
 
 
 def blocks(document: Path, language: str) -> list[tuple[str, str]]:

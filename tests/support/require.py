@@ -7,6 +7,7 @@ missing is an error.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -37,3 +38,10 @@ def require_programs(*programs: str) -> None:
     absent = missing(programs)
     if absent:
         unavailable(f"needs {', '.join(absent)}")
+
+
+def require_mkfs() -> None:
+    """Need mkfs.btrfs for files. It opens every mounted loop device first, which takes root."""
+    require_programs("mkfs.btrfs")
+    if not is_root() and "/dev/loop" in Path("/proc/mounts").read_text():
+        unavailable("needs root for mkfs.btrfs, as loop devices are mounted")
