@@ -27,12 +27,12 @@ class Row:
     """One line of the table.
 
     Attributes:
-        what: is measured.
-        against: what.
-        ours: name of our contender.
-        theirs: name of the other one.
-        limit: of the ratio: the least speed-up, or the most cost.
-        is_cost: whether the ratio is ours/theirs and must not be above the limit; otherwise it is
+        what: Is measured.
+        against: What.
+        ours: Name of our contender.
+        theirs: Name of the other one.
+        limit: Of the ratio: the least speed-up, or the most cost.
+        is_cost: Whether the ratio is ours/theirs and must not be above the limit; otherwise it is
             theirs/ours and must not be below.
         unit: 'seconds' or 'peak', the figure of a Measurement that is compared.
     """

@@ -127,9 +127,9 @@ class Client:
         return Answer(seconds, response.getheader("X-Complete") == "1", body)
 
     def filesystem(self) -> dict[str, Any]:
-        """Return what the server tells about the filesystem."""
-        told: dict[str, Any] = json.loads(self.get("/filesystem").body)
-        return told
+        """Return the server's description of the filesystem."""
+        shown: dict[str, Any] = json.loads(self.get("/filesystem").body)
+        return shown
 
     def tile(self, tile: Tile, generation: str) -> Answer:
         """Ask for a tile."""
@@ -195,7 +195,7 @@ def first_page(target: Path, rounds: int) -> Iterator[Figure]:
 def unwatched() -> Iterator[str]:
     """Run chromium without a window on the screen; yield the URL at which it takes orders.
 
-    A browser that Playwright drives tells it about every request, and that takes longer than to
+    A browser that Playwright drives reports every request to it, and that takes longer than to
     answer them. So pages are opened by a single order, and are asked afterwards what came when.
     """
     # It may still write when it has been told to end.
@@ -237,10 +237,10 @@ def open_page(browser: str, playwright: Playwright, target: Path) -> dict[str, f
             if page.url.startswith(server.url)
         )
         page.wait_for_selector("html[data-tiles=complete]", state="attached")
-        told = page.evaluate(STAGES)
+        shown = page.evaluate(STAGES)
         connected.close()
         order(browser, f"close/{tab['id']}")
-    return {"url": url, **{stage: when / 1000 - begin for stage, when in told.items()}}
+    return {"url": url, **{stage: when / 1000 - begin for stage, when in shown.items()}}
 
 
 def additions() -> float:
@@ -272,17 +272,17 @@ def with_all_loaded(target: Path, rounds: int) -> Iterator[Figure]:
     yield slowest_zoom(tiles, drawn.seconds[HILBERT])
     with served(target) as server:
         client = Client(server.url)
-        told = client.filesystem()
-        chosen = deepest(told, tiles)
+        shown = client.filesystem()
+        chosen = deepest(shown, tiles)
         report(f"{AT_ONCE} tiles at once, cold")
-        cold = at_once(server.url, chosen, told["generation"])
+        cold = at_once(server.url, chosen, shown["generation"])
         report("tiles by HTTP")
-        load(client, told, tiles)
-        seconds = [client.tile(tile, told["generation"]).seconds for tile in tiles]
+        load(client, shown, tiles)
+        seconds = [client.tile(tile, shown["generation"]).seconds for tile in tiles]
         yield from percentiles("a tile, by HTTP", seconds)
         yield Figure(f"{AT_ONCE} tiles at once by HTTP, nothing loaded yet", cold, limit=1.5)
         report(f"{AT_ONCE} tiles at once, warm")
-        warm = at_once(server.url, chosen, told["generation"])
+        warm = at_once(server.url, chosen, shown["generation"])
         yield Figure(f"{AT_ONCE} tiles at once by HTTP, all loaded", warm, limit=1.5)
         client.close()
     yield Figure(
@@ -313,19 +313,19 @@ def slowest_zoom(tiles: list[Tile], seconds: list[float]) -> Figure:
     return Figure(what, medians[slowest])
 
 
-def deepest(told: dict[str, Any], tiles: Iterable[Tile]) -> list[Tile]:
+def deepest(shown: dict[str, Any], tiles: Iterable[Tile]) -> list[Tile]:
     """Return different tiles of the deepest zoom, where every extent is drawn."""
-    found = dict.fromkeys(tile for tile in tiles if tile[1] == told["spaces"][tile[0]]["max_zoom"])
+    found = dict.fromkeys(tile for tile in tiles if tile[1] == shown["spaces"][tile[0]]["max_zoom"])
     if len(found) < AT_ONCE:
         raise RuntimeError(f"only {len(found)} tiles of the deepest zoom")
     return list(found)[:AT_ONCE]
 
 
-def load(client: Client, told: dict[str, Any], tiles: Iterable[Tile]) -> None:
+def load(client: Client, shown: dict[str, Any], tiles: Iterable[Tile]) -> None:
     """Ask for tiles until all of them are complete."""
     waiting = set(tiles)
     while waiting:
-        waiting = {tile for tile in waiting if not client.tile(tile, told["generation"]).complete}
+        waiting = {tile for tile in waiting if not client.tile(tile, shown["generation"]).complete}
         time.sleep(0.1)
 
 

@@ -23,9 +23,9 @@ class Measurement:
     """What one process did.
 
     Attributes:
-        seconds: what it took.
-        count: of what it read; contenders at the same task must agree on it.
-        peak: bytes of memory, at most.
+        seconds: What it took.
+        count: Of what it read; contenders at the same task must agree on it.
+        peak: Bytes of memory, at most.
     """
 
     seconds: float

@@ -29,10 +29,10 @@ def test_slowest_tiles_count_from_the_99th_percentile_on() -> None:
 
 
 def test_tiles_at_once_are_different_ones() -> None:
-    told = {"spaces": {"physical": {"max_zoom": 4}, "virtual": {"max_zoom": 3}}}
+    shown = {"spaces": {"physical": {"max_zoom": 4}, "virtual": {"max_zoom": 3}}}
     wanted: list[Tile] = [("physical", 4, 0, column) for column in range(AT_ONCE + 1)]
     others: list[Tile] = [("physical", 3, 0, 0), ("virtual", 2, 0, 0), *wanted]
-    assert deepest(told, [*others, *wanted]) == wanted[:AT_ONCE]
+    assert deepest(shown, [*others, *wanted]) == wanted[:AT_ONCE]
 
 
 def test_slowest_zoom_is_that_of_the_largest_median() -> None:

@@ -55,12 +55,12 @@ def main() -> int:
 
 def _run(options: argparse.Namespace) -> int:
     started = time.monotonic()
-    told = started
+    reported = started
 
     def progress(figures: Figures) -> None:
-        nonlocal told
-        if time.monotonic() > told + REPORT_SECONDS:
-            told = time.monotonic()
+        nonlocal reported
+        if time.monotonic() > reported + REPORT_SECONDS:
+            reported = time.monotonic()
             faults = len(figures.faults)
             print(f"{figures.images:,} images, {faults} faults", file=sys.stderr, flush=True)
 

@@ -408,9 +408,9 @@ def _programs(asked: Asked) -> None:
             words += [option, str(asked.options[name])]
     if asked.options.get("unknown_features"):
         words.append("--unknown-features")
-    told = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     complained = io.StringIO()
-    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(complained):
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(complained):
         try:
             status: Any = cli.main([*words, *asked.paths])
         except SystemExit as ended:

@@ -1,4 +1,4 @@
-"""The fuzzer's own small reader of the format: what there is to change in a good image.
+"""The fuzzer's own small reader of the format: the parts of a good image that can be changed.
 
 It shares no code with the library that is tested but the checksums. It believes what it reads, and
 needs no map of chunks: it knows a tree block by its header, wherever on the devices it finds one.
@@ -283,7 +283,7 @@ def _walk(found: _Candidates, super_: bytes) -> dict[int, Block]:
             for item in block.items():
                 if item.key[1] == ROOT_ITEM and item.size > ROOT_ITEM_LEVEL:
                     root = data[item.start + ROOT_ITEM_BYTENR :][:8]
-                    # A log tree has the number of its subvolume behind the type of its key.
+                    # A log tree has the number of its subvolume after the type of its key.
                     inner = item.key[2] if tree == LOG_TREES else item.key[0]
                     wanted.append((inner, int.from_bytes(root, "little"), None))
     return blocks

@@ -149,7 +149,7 @@ class _Worker:
         process = self._process = self._process or self._started()
         assert process.stdin is not None
         assert process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # it has died, which is told below
+        with contextlib.suppress(BrokenPipeError):  # it has died, which is reported below
             print(number, file=process.stdin, flush=True)
         ready, _, _ = select.select([process.stdout], [], [], SECONDS + GRACE_SECONDS)
         line = process.stdout.readline() if ready else ""

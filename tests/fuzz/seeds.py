@@ -49,8 +49,8 @@ class File(NamedTuple):
     def read(self, at: int, length: int) -> bytes:
         """Return some bytes; less at the end of the file."""
         length = max(0, min(length, self.size - at))
-        first, behind = at // PAGE, -(-(at + length) // PAGE)
-        data = b"".join(self.pages.get(number, _ZEROS) for number in range(first, behind))
+        first, end = at // PAGE, -(-(at + length) // PAGE)
+        data = b"".join(self.pages.get(number, _ZEROS) for number in range(first, end))
         return data[at - first * PAGE :][:length]
 
     def write_to(self, path: Path) -> None:
@@ -265,7 +265,7 @@ def fragment(made: LoopFilesystem) -> None:
 
 
 def leave_log_tree(made: LoopFilesystem) -> None:
-    """Leave what only a log tree tells, as an fsync without a commit does."""
+    """Leave changes that only a log tree has, as an fsync without a commit does."""
     with (made.mountpoint / "synced").open("wb") as file:
         file.write(b"s" * 5000)
         os.fsync(file.fileno())

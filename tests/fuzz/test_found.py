@@ -68,7 +68,7 @@ def test_usage_with_a_block_group_of_two_profiles(tmp_path: Path) -> None:
 
 
 def test_usage_with_a_chunk_of_two_types(tmp_path: Path) -> None:
-    """Of data and system at once: it is refused, or left out and told."""
+    """Of data and system at once: it is refused, or left out and reported."""
     *_, (block, _, item) = items_of(constants.CHUNK_ITEM_KEY)
     with damaged(tmp_path, [patch(block, item.start + 24, 3)]) as fs:
         try:

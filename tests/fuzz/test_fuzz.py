@@ -132,15 +132,19 @@ def test_faults_are_noticed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> No
     previous = signal.getsignal(signal.SIGALRM)
     worker.limit_time()
     try:
-        told = []
+        faults = []
         for faulty in (fails, never_ends, leaves_open):
             monkeypatch.setattr(worker, "exercise", faulty)
-            told.append(worker.take(case_of(RUN, 1), stage)["fault"]["error"])
+            faults.append(worker.take(case_of(RUN, 1), stage)["fault"]["error"])
     finally:
         signal.signal(signal.SIGALRM, previous)
         for file in left_open:
             file.close()
-    assert told == ["KeyError: 5", "SlowError: took more than 0.2 seconds", "files were left open"]
+    assert faults == [
+        "KeyError: 5",
+        "SlowError: took more than 0.2 seconds",
+        "files were left open",
+    ]
 
 
 def test_a_worker_that_dies_or_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """`python -m tests.fuzz.worker RUN`: take cases, one after the other, in a process with limits.
 
 Numbers of cases come in, a line each; what came of a case goes out, as a line of JSON. The process
-may be killed by whoever started it, if it does not answer in time.
+may be killed by the process that started it, if it does not answer in time.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def run(*command: Argument, cwd: Argument | None = None) -> str:
     """Run a program to its end and return its standard output.
 
     Raises:
-        CommandError: it failed; the message holds the command and what it printed.
+        CommandError: It failed; the message holds the command and what it printed.
     """
     argv = [os.fspath(word) for word in command]
     done = subprocess.run(

@@ -2,7 +2,7 @@
 
 `Anatomy` finds every tree block of a sound filesystem in its images, all copies and the rows of
 stripes with parity that they lie in. A `Harm` says what is to happen to the images, and `harmed()`
-makes files to which it has happened. `remains()` tells what is left: a block can be read if its
+makes files to which it has happened. `remains()` returns what is left: a block can be read if its
 bytes are as they were in one of its places, or in enough other places of its row.
 
 None of it uses the reader that is tested with it: the addresses are worked out here once more.
@@ -106,7 +106,7 @@ class Block:
         level: 0 for a leaf.
         generation: Generation that it was written in.
         min_key: Lowest key that may be below it, and
-        max_key: the highest, by the blocks above it.
+        max_key: The highest, by the blocks above it.
         items: What a leaf holds.
         children: The blocks below a node.
     """

@@ -34,10 +34,10 @@ class LoopFilesystem:
     """A btrfs whose devices are image files, and the state that it is in.
 
     Attributes:
-        images: the image files, in the order of their devids.
-        mountpoint: where it is mounted, whenever it is.
-        devices: the loop devices of the images, while they are attached.
-        mounted: whether it is mounted now.
+        images: The image files, in the order of their devids.
+        mountpoint: Where it is mounted, whenever it is.
+        devices: The loop devices of the images, while they are attached.
+        mounted: Whether it is mounted now.
     """
 
     images: list[Path]
@@ -80,7 +80,7 @@ class LoopFilesystem:
             except CommandError:
                 time.sleep(0.1)
         else:
-            # Somebody still has a file open there. Detach what can be detached all the same.
+            # A process still has a file open there. Detach what can be detached all the same.
             run("umount", "--lazy", self.mountpoint)
         self.mounted = False
 
@@ -211,22 +211,22 @@ def loop_filesystem(
     mount: bool = True,
     mount_options: str = "",
 ) -> Iterator[LoopFilesystem]:
-    """Make a btrfs on loop devices, mounted unless told otherwise; clean up at the end.
+    """Make a btrfs on loop devices, mounted unless `mount` is false; clean up at the end.
 
     Args:
-        folder: where the images `disk1.img` ... and the mount point `mnt` are made.
-        devices: how many images.
-        size: of each of them, as '1G' or in bytes.
-        data: profile of data, as mkfs.btrfs names it.
-        metadata: profile of metadata.
-        csum: checksum type: crc32c, xxhash, sha256 or blake2.
-        nodesize: bytes of a tree block.
-        sectorsize: bytes of a sector.
-        mixed: data and metadata in the same block groups.
-        label: of the filesystem.
-        features: to switch on, or off with a leading ^; e.g. 'free-space-tree', '^skinny-metadata'.
-        mount: whether to mount it.
-        mount_options: for that first mount.
+        folder: Where the images `disk1.img` ... and the mount point `mnt` are made.
+        devices: How many images.
+        size: Of each of them, as '1G' or in bytes.
+        data: Profile of data, as mkfs.btrfs names it.
+        metadata: Profile of metadata.
+        csum: Checksum type: crc32c, xxhash, sha256 or blake2.
+        nodesize: Bytes of a tree block.
+        sectorsize: Bytes of a sector.
+        mixed: Data and metadata in the same block groups.
+        label: Of the filesystem.
+        features: To switch on, or off with a leading ^; e.g. 'free-space-tree', '^skinny-metadata'.
+        mount: Whether to mount it.
+        mount_options: For that first mount.
     """
     folder.mkdir(parents=True, exist_ok=True)
     images = [folder / f"disk{number}.img" for number in range(1, devices + 1)]

@@ -32,7 +32,7 @@ def about_filesystem(path: str, methods: str, ioctls: str, trees: str) -> Answer
         path: Where it is mounted.
         methods: Questions about objects, which are printed as well.
         ioctls: Other questions.
-        trees: Numbers of the trees of which all items are told.
+        trees: Numbers of the trees of which all items are described.
     """
     with FileSystem(path) as fs:
         extents = list(fs.extents())
@@ -47,30 +47,31 @@ def about_filesystem(path: str, methods: str, ioctls: str, trees: str) -> Answer
             "generation": fs.top_level().generation,
         }
         answers = ask(methods, scope, whole)
-        answers.update(ask(ioctls, scope, told))
+        answers.update(ask(ioctls, scope, describe))
         for tree in map(int, trees.split()):
             answers[f"items of tree {tree}"] = [
-                [told(header), item(header, data)] for header, data in ioctl.search_v2(fs.fd, tree)
+                [describe(header), item(header, data)]
+                for header, data in ioctl.search_v2(fs.fd, tree)
             ]
         return answers
 
 
 def about_functions(functions: str, objects: str) -> Answers:
     """Answer questions that need no filesystem; objects are printed as well."""
-    return {**ask(functions, {}, told), **ask(objects, {}, whole)}
+    return {**ask(functions, {}, describe), **ask(objects, {}, whole)}
 
 
 def about_balance(path: str, questions: str) -> Answers:
     """Answer questions about the balance of a mounted filesystem."""
     fd = os.open(path, os.O_RDONLY)
     try:
-        return ask(questions, {"fd": fd}, told)
+        return ask(questions, {"fd": fd}, describe)
     finally:
         os.close(fd)
 
 
 def about_no_real_items(types_of_keys: str) -> Answers:
-    """Tell items of no real filesystem: every type of key, with bytes that stand for nothing."""
+    """Describe items of no real filesystem: every type of key, with meaningless bytes."""
     choose = random.Random(1)
     sizes = (0, 7, 8, 10, 16, 17, 18, 21, 24, 30, 40, 48, 53, 80, 98, 112, 160, 239, 439)
     keys = ((256, 7), (0, 1), ((1 << 64) - 5, 4096), ((1 << 64) - 4, 0))
@@ -107,18 +108,18 @@ def answered(question: str, namespace: dict[str, Any], function: Callable[[Any],
         return raised(error)
 
 
-def told(value: Any) -> Any:
+def describe(value: Any) -> Any:
     """Return a value as JSON can have it: of an object, all that it says about itself."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, dict):
-        return {str(key): told(inside) for key, inside in value.items()}
+        return {str(key): describe(inside) for key, inside in value.items()}
     if isinstance(value, (tuple, list, Iterator)):
-        return [told(element) for element in value]
-    return told_object(value)
+        return [describe(element) for element in value]
+    return describe_object(value)
 
 
-def told_object(value: Any) -> Any:
+def describe_object(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value).hex()
     if isinstance(value, uuid.UUID):
@@ -132,7 +133,7 @@ def told_object(value: Any) -> Any:
         "attributes": {name: inside for name, inside in attributes.items() if inside is not METHOD},
     }
     if isinstance(value, Sequence):
-        answer["elements"] = [told(element) for element in value]
+        answer["elements"] = [describe(element) for element in value]
     return answer
 
 
@@ -149,10 +150,10 @@ def names(value: Any) -> list[str]:
 
 
 def guarded(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function and return what is told of its result, or what it raised."""
+    """Call a function and return the description of its result, or what it raised."""
     try:
         result = function(*args)
-        return METHOD if callable(result) else told(result)
+        return METHOD if callable(result) else describe(result)
     except Exception as error:  # noqa: BLE001 - an error of any kind is an answer, too
         return raised(error)
 
@@ -181,18 +182,18 @@ def printed(function: Callable[[Any], Any], value: Any) -> str:
 
 
 def whole(value: Any) -> Any:
-    """Return what is told of a value, and what is printed of it; of many, one by one."""
+    """Return the description of a value, and what is printed of it; of many, one by one."""
     if isinstance(value, (list, Iterator)):
         return [whole(element) for element in value]
     return {
-        "value": told(value),
+        "value": describe(value),
         "pretty": guarded(printed, utils.pretty_print, value),
         "printed": guarded(printed, utils.str_print, value),
     }
 
 
 def item(header: SearchHeader, data: Any) -> Any:
-    """Return what is told of an item, even if that makes classify() fail."""
+    """Return the description of an item, even if that makes classify() fail."""
     try:
         return whole(classify(header, data))
     except Exception as error:  # noqa: BLE001 - an error of any kind is an answer, too

@@ -27,7 +27,7 @@ class Elements(HTMLParser):
         self.found.append((tag, dict(attrs), self._text))
 
     def handle_endtag(self, _: str) -> None:
-        """Take the end of an element; text behind it belongs to none."""
+        """Take the end of an element; the text after it belongs to none."""
         self._text = []
 
     def handle_data(self, data: str) -> None:

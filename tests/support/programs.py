@@ -46,18 +46,18 @@ def run_in_terminal(*argv: str | Path) -> tuple[int, str]:
     master, slave = pty.openpty()
     with subprocess.Popen(argv, stdout=slave, stderr=slave, stdin=slave) as running:
         os.close(slave)
-        told = b""
+        output = b""
         while running.poll() is None or select.select([master], [], [], 0)[0]:
             if select.select([master], [], [], 0.1)[0]:
                 try:
-                    told += os.read(master, 65536)
+                    output += os.read(master, 65536)
                 except OSError:  # the other end is closed
                     break
     os.close(master)
-    return running.returncode, told.decode()
+    return running.returncode, output.decode()
 
 
-def assert_one_line(told: str) -> str:
-    """Check that a program says what is wrong as all do; return what it says."""
-    assert re.fullmatch(r"Error: [^\n]+ Hint: [^\n]+\n", told)
-    return told
+def assert_one_line(complaint: str) -> str:
+    """Check that a program complains in one line with a hint, as all do; return the line."""
+    assert re.fullmatch(r"Error: [^\n]+ Hint: [^\n]+\n", complaint)
+    return complaint
