@@ -57,7 +57,7 @@ def insert(path: Path, name: str, code: str) -> None:
 
 
 def test_there_are_how_tos() -> None:
-    assert len(HOW_TOS) >= 2
+    assert len(HOW_TOS) == 3
 
 
 @pytest.mark.parametrize("how_to", HOW_TOS)
