@@ -113,7 +113,7 @@ def test_range_across_stripes_is_cut() -> None:
 
 def test_overlapping_chunks_are_refused() -> None:
     first = chunk(*LAYOUTS[0])
-    with pytest.raises(CorruptError, match="expected to begin behind"):
+    with pytest.raises(CorruptError, match="expected to begin after"):
         ChunkMap([first, chunk(*LAYOUTS[0], vaddr=VADDR + 4096)])
 
 

@@ -15,7 +15,7 @@ from btrfs.ondisk import constants
 from btrfs.ondisk.constants import ULLONG_MAX
 from btrfs.ondisk.items.chunk import RaidStripeExtent
 from btrfs.ondisk.key import Key
-from btrfs.source.disk.chunk_map import Piece
+from btrfs.source.disk.chunk_map import PhysicalRange
 from btrfs.source.disk.store import Copy
 from btrfs.source.disk.volume import Volume
 
@@ -74,10 +74,11 @@ class StripeTree:
         found = list(self._pieces(vaddr, length))
         for number in range(min(len(item.strides) for item, _, _ in found)):
             strides = [(item.strides[number], at, size) for item, at, size in found]
-            pieces = [
-                Piece(stride.devid, stride.physical + at, size) for stride, at, size in strides
+            ranges = [
+                PhysicalRange(stride.devid, stride.physical + at, size)
+                for stride, at, size in strides
             ]
-            yield volume.stored(pieces)
+            yield volume.stored(ranges)
 
     def _pieces(self, vaddr: int, length: int) -> Iterator[tuple[RaidStripeExtent, int, int]]:
         """Yield the items that a range lies in: each with the offset in it, and the length.

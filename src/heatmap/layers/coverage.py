@@ -156,10 +156,10 @@ def covered_by_extents(
     PARITY_VALUE.
     """
     near = extents.rows(extents_near(line, part, ranges, extents).indexes())
-    held = line.held(part, near.vaddr - part.vaddr, near.length)
+    held = line.in_part(part, near.vaddr - part.vaddr, near.length)
     inside = held.start < part.length
     start, which = held.start[inside], held.which[inside]
-    # The index of parity is -1: the last value.
+    # The index of parity is PARITY, -1: the last value.
     value = np.append(values(near), np.uint16(PARITY_VALUE))
     return Coverage(start, np.minimum(held.length[inside], part.length - start), value[which])
 

@@ -4,7 +4,7 @@ A line is made of parts, each a range that a block group, or one stripe of it, t
 three kinds: devices one after another (:func:`device_line`), block groups one after another
 (:func:`group_line`), and chunks with all their stripes one after another (:func:`chunk_line`).
 Where on a line a range of virtual addresses lies, with all its copies and parity, follows from the
-geometry of the chunks (:mod:`btrfs.ondisk.stripes`).
+geometry of the chunks (:mod:`btrfs.ondisk.geometry`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from btrfs.ondisk import stripes
+from btrfs.ondisk.geometry import PARITY, StripeRanges, geometry_of
 from heatmap.errors import HeatmapError
 from heatmap.layers.allocation import allocated
 
@@ -169,26 +169,26 @@ class AddressLine:
             group = self._groups[i]
             chosen = slice(int(bounds[i]), int(bounds[i + 1]))
             for part in self._of_group[group]:
-                held = self.held(part, vaddr[chosen] - group, length[chosen])
-                data = (held.which >= 0) & (held.start < part.length)
+                held = self.in_part(part, vaddr[chosen] - group, length[chosen])
+                data = (held.which != PARITY) & (held.start < part.length)
                 starts.append(held.start[data] + part.start)
                 lengths.append(np.minimum(held.length, part.length - held.start)[data])
         start, size = np.concatenate(starts), np.concatenate(lengths)
         order = np.argsort(start, kind="stable")
         return start[order], size[order]
 
-    def held(self, part: Part, start: Addresses, length: Addresses) -> stripes.Held:
-        """Return what a part holds of ranges of its block group; see `btrfs.ondisk.stripes`."""
+    def in_part(self, part: Part, start: Addresses, length: Addresses) -> StripeRanges:
+        """Return what a part holds of ranges of its block group; see `Geometry.in_stripe()`."""
         chunk = self._chunks.get(part.vaddr)
         if part.stripe is None or chunk is None:
-            return stripes.Held(start, length, np.arange(start.size))
-        return stripes.held(chunk, part.stripe, start, length)
+            return StripeRanges(start, length, np.arange(start.size))
+        return geometry_of(chunk).in_stripe(part.stripe, start, length)
 
     def parity_length(self, group: int, start: Addresses, length: Addresses) -> int:
         """Return the bytes of parity on the line of ranges of a block group."""
         chunk = self._chunks.get(group)
         has_stripes = any(part.stripe is not None for part in self.parts_of(group))
-        return stripes.parity_length(chunk, start, length) if chunk and has_stripes else 0
+        return geometry_of(chunk).parity_length(start, length) if chunk and has_stripes else 0
 
     def group_ranges(self, part: Part, ranges: Addresses) -> Addresses:
         """Return in which ranges of its block group lies what ranges of a part hold.
@@ -199,7 +199,7 @@ class AddressLine:
         chunk = self._chunks.get(part.vaddr)
         if part.stripe is None or chunk is None:
             return ranges
-        return stripes.chunk_ranges(chunk, ranges)
+        return geometry_of(chunk).in_chunk(ranges)
 
     def _end(self, index: int) -> int:
         return self._starts[index] + self.parts[index].length
@@ -208,21 +208,17 @@ class AddressLine:
         chunk = self._chunks.get(part.vaddr)
         if chunk is None or part.stripe is None:
             return None
-        offset = stripes.chunk_offset(chunk, part.stripe, address - part.start)
-        return part.vaddr + offset if offset is not None and offset < chunk.length else None
+        offset = geometry_of(chunk).to_logical(part.stripe, address - part.start)
+        return part.vaddr + offset if PARITY < offset < chunk.length else None
 
     def _first_copy(self, group: int, offset: int) -> Location:
         """Return where the first copy of a byte of a block group lies."""
         chunk = self._chunks.get(group)
-        byte = np.array([offset]), np.array([1])
-        for index, stripe in enumerate(() if chunk is None else chunk.stripes):
-            assert chunk is not None
-            held = stripes.held(chunk, index, *byte)
-            data = held.which >= 0
-            if data.any():
-                paddr = stripe.offset + int(held.start[data][0])
-                return Location(stripe.devid, paddr, group + offset, group)
-        return Location(vaddr=group + offset, group=group)
+        if chunk is None or not chunk.stripes:
+            return Location(vaddr=group + offset, group=group)
+        index, in_stripe = geometry_of(chunk).to_physical(offset)
+        stripe = chunk.stripes[index]
+        return Location(stripe.devid, stripe.offset + in_stripe, group + offset, group)
 
 
 def device_parts(

@@ -1,8 +1,8 @@
 """From virtual to physical addresses.
 
-A chunk maps a range of virtual addresses to stripes, which are ranges of devices. How the bytes
-are spread over the stripes depends on the profile; :func:`_stripe_of` has the arithmetic. It works
-on numbers and on numpy arrays of them alike, for single blocks and for many at once.
+A chunk maps a range of virtual addresses to its stripes, which are ranges of devices; how, is the
+matter of :mod:`btrfs.ondisk.geometry`. Here are all chunks of a filesystem, for single blocks and
+for many at once.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Iterable
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from btrfs.errors import CorruptError
-from btrfs.ondisk.constants import STRIPE_LEN
-from btrfs.ondisk.profiles import Profile, profile_of
+from btrfs.ondisk.geometry import Geometry, geometry_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,10 +21,10 @@ if TYPE_CHECKING:
 
     from btrfs.ondisk.items.chunk import Chunk
 
-__all__ = ["ChunkMap", "Piece", "Row"]
+__all__ = ["ChunkMap", "PhysicalRange", "Row"]
 
 
-class Piece(NamedTuple):
+class PhysicalRange(NamedTuple):
     """A range of a device that holds a range of the virtual address space.
 
     Attributes:
@@ -43,16 +42,16 @@ class Row(NamedTuple):
     """The same range of all stripes of a row of RAID5 or RAID6.
 
     Attributes:
-        wanted: Which piece of data is meant.
-        data: The pieces of data.
-        p: The piece of the parity P.
-        q: That of Q, None for RAID5.
+        wanted: Index of the range of data that is meant.
+        data: The ranges of data.
+        p: The range of the parity P.
+        q: The range of the parity Q, None for RAID5.
     """
 
     wanted: int
-    data: list[Piece]
-    p: Piece
-    q: Piece | None
+    data: list[PhysicalRange]
+    p: PhysicalRange
+    q: PhysicalRange | None
 
 
 class ChunkMap:
@@ -72,27 +71,25 @@ class ChunkMap:
             if chunk.vaddr + chunk.length > following.vaddr:
                 raise CorruptError(
                     f"chunk at {following.vaddr}",
-                    expected=f"to begin behind the one at {chunk.vaddr}",
+                    expected=f"to begin after the one at {chunk.vaddr}",
                     found=f"a length of {chunk.length} of that",
                 )
 
-    def copies(self, vaddr: int, length: int) -> list[list[Piece]]:
-        """Return all places where a range of virtual addresses is stored.
+    def copies(self, vaddr: int, length: int) -> list[list[PhysicalRange]]:
+        """Return all copies of a range of virtual addresses.
 
-        A place is a list of pieces that follow one another. There is more than one where the range
-        goes on in another stripe.
+        A copy is a list of ranges of devices that follow one another. There is more than one where
+        the range goes on in another stripe.
 
         Raises:
             CorruptError: No chunk holds the range.
         """
         chunk = self.chunk_at(vaddr, length)
-        profile = profile_of(chunk.type)
+        geometry = geometry_of(chunk)
+        pieces = geometry.split(vaddr - chunk.vaddr, length)
         return [
-            [
-                self._piece(chunk, profile, copy, at, size)
-                for at, size in _split(profile, vaddr - chunk.vaddr, length)
-            ]
-            for copy in range(profile.ncopies)
+            [_physical(chunk, *geometry.to_physical(offset, copy), size) for offset, size in pieces]
+            for copy in range(geometry.profile.ncopies)
         ]
 
     def rows(self, vaddr: int, length: int) -> list[Row]:
@@ -105,13 +102,11 @@ class ChunkMap:
             CorruptError: No chunk holds the range.
         """
         chunk = self.chunk_at(vaddr, length)
-        profile = profile_of(chunk.type)
-        if not profile.nparity:
+        geometry = geometry_of(chunk)
+        if not geometry.profile.nparity:
             return []
-        return [
-            _row(chunk, profile, at, size)
-            for at, size in _split(profile, vaddr - chunk.vaddr, length)
-        ]
+        pieces = geometry.split(vaddr - chunk.vaddr, length)
+        return [_row(chunk, geometry, offset, size) for offset, size in pieces]
 
     def first_copies(
         self, vaddrs: NDArray[np.int64], length: int, devids: Collection[int]
@@ -135,19 +130,17 @@ class ChunkMap:
         owners = np.searchsorted(np.array(self._starts, np.int64), vaddrs, "right") - 1
         for owner in np.unique(owners[owners >= 0]):
             chunk = self._chunks[owner]
-            profile = profile_of(chunk.type)
+            geometry = geometry_of(chunk)
             stripe_devids = np.array(
                 [stripe.devid if stripe.devid in devids else -1 for stripe in chunk.stripes]
             )
             stripe_paddrs = np.array([stripe.offset for stripe in chunk.stripes])
             chosen = np.flatnonzero(owners == owner)
             at = vaddrs[chosen] - chunk.vaddr
-            whole = at + length <= chunk.length
-            if profile.striped:
-                whole &= at % STRIPE_LEN + length <= STRIPE_LEN
+            whole = (at + length <= chunk.length) & geometry.are_contiguous(at, length)
             chosen, at = chosen[whole], at[whole]
-            for copy in range(profile.ncopies):
-                index, in_stripe = _stripe_of(profile, chunk.num_stripes, copy, at)
+            for copy in range(geometry.profile.ncopies):
+                index, in_stripe = geometry.to_physical(at, copy)
                 found[chosen] = stripe_devids[index]
                 paddrs[chosen] = stripe_paddrs[index] + in_stripe
                 left = found[chosen] < 0
@@ -169,62 +162,18 @@ class ChunkMap:
                 return chunk
         raise CorruptError(f"address {vaddr}", expected="to lie in a chunk", found="none there")
 
-    @staticmethod
-    def _piece(chunk: Chunk, profile: Profile, copy: int, at: int, length: int) -> Piece:
-        index, in_stripe = _stripe_of(profile, chunk.num_stripes, copy, at)
-        stripe = chunk.stripes[index]
-        return Piece(stripe.devid, stripe.offset + in_stripe, length)
+
+def _physical(chunk: Chunk, index: int, offset: int, length: int) -> PhysicalRange:
+    """Return a range of a stripe as one of a device."""
+    stripe = chunk.stripes[index]
+    return PhysicalRange(stripe.devid, stripe.offset + offset, length)
 
 
-def _row(chunk: Chunk, profile: Profile, at: int, length: int) -> Row:
+def _row(chunk: Chunk, geometry: Geometry, offset: int, length: int) -> Row:
     """Return the row that a range of a chunk with parity lies in, all in one stripe."""
-    count = chunk.num_stripes - profile.nparity
-    row, index = divmod(at // STRIPE_LEN, count)
-    in_stripe = row * STRIPE_LEN + at % STRIPE_LEN
-    # Data and parity move on by one stripe with each row.
-    pieces = [
-        Piece(stripe.devid, stripe.offset + in_stripe, length)
-        for stripe in (
-            chunk.stripes[(row + i) % chunk.num_stripes] for i in range(chunk.num_stripes)
-        )
+    _, in_stripe = geometry.to_physical(offset)
+    data_and_parity = [
+        _physical(chunk, index, in_stripe, length) for index in geometry.stripes_of_row(offset)
     ]
-    q = pieces[count + 1] if profile.nparity > 1 else None
-    return Row(index, pieces[:count], pieces[count], q)
-
-
-# An address, or an array of them.
-Address = TypeVar("Address", int, "NDArray[np.int64]")
-
-
-def _stripe_of(
-    profile: Profile, num_stripes: int, copy: int, at: Address
-) -> tuple[Address, Address]:
-    """Return which stripe holds a byte of a chunk, and where in the stripe.
-
-    Args:
-        profile: Profile of the chunk.
-        num_stripes: How many stripes it has.
-        copy: Which of the copies, from 0.
-        at: Offset in the chunk in bytes.
-    """
-    if not profile.striped:
-        return at * 0 + copy, at
-    row_of_stripes, in_stripe = at // STRIPE_LEN, at % STRIPE_LEN
-    if profile.nparity:
-        data_stripes = num_stripes - profile.nparity
-        row = row_of_stripes // data_stripes
-        # Data and parity move on by one stripe with each row.
-        index = (row_of_stripes % data_stripes + row) % num_stripes
-    else:
-        groups = num_stripes // profile.sub_stripes
-        row = row_of_stripes // groups
-        index = row_of_stripes % groups * profile.sub_stripes + copy
-    return index, row * STRIPE_LEN + in_stripe
-
-
-def _split(profile: Profile, at: int, length: int) -> list[tuple[int, int]]:
-    """Cut a range of a chunk where it goes on in another stripe: offsets and lengths."""
-    if not profile.striped:
-        return [(at, length)]
-    cuts = [at, *range((at // STRIPE_LEN + 1) * STRIPE_LEN, at + length, STRIPE_LEN), at + length]
-    return [(start, end - start) for start, end in pairwise(cuts)]
+    data, parity = data_and_parity[: geometry.columns], data_and_parity[geometry.columns :]
+    return Row(geometry.column_of(offset), data, parity[0], parity[1] if len(parity) > 1 else None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from btrfs.errors import BtrfsError, CorruptError, MissingDeviceError
 from btrfs.source.disk import raid56
-from btrfs.source.disk.chunk_map import ChunkMap, Piece, Row
+from btrfs.source.disk.chunk_map import ChunkMap, PhysicalRange, Row
 from btrfs.source.disk.devices import Device
 from btrfs.source.disk.store import Copy
 
@@ -41,61 +41,61 @@ class Volume:
         Raises:
             CorruptError: No chunk holds the range.
         """
-        for pieces in self.chunk_map.copies(vaddr, length):
-            stored = self.stored(pieces)
+        for ranges in self.chunk_map.copies(vaddr, length):
+            stored = self.stored(ranges)
             yield stored
-            for data in self._combined(self.chunk_map.rows(vaddr, length)):
+            for data in self._candidate_ranges(self.chunk_map.rows(vaddr, length)):
                 if data != stored.data:
-                    yield self._copy(pieces, data, rebuilt=True)
+                    yield self._copy(ranges, data, rebuilt=True)
 
-    def stored(self, pieces: list[Piece]) -> Copy:
-        """Return what lies in some pieces, one after another."""
-        return self._copy(pieces, self._read_all(pieces))
+    def stored(self, ranges: list[PhysicalRange]) -> Copy:
+        """Return the bytes of ranges of devices, one after another, as a copy."""
+        return self._copy(ranges, self._read_all(ranges))
 
     def _copy(
-        self, pieces: list[Piece], data: bytes | BtrfsError, *, rebuilt: bool = False
+        self, ranges: list[PhysicalRange], data: bytes | BtrfsError, *, rebuilt: bool = False
     ) -> Copy:
-        devid, paddr, _ = pieces[0]
+        devid, paddr, _ = ranges[0]
         device = self.devices.get(devid)
         return Copy(f"device {devid}" if device is None else device.path, paddr, data, rebuilt)
 
-    def _combined(self, rows: list[Row]) -> Iterator[bytes]:
-        """Yield a range that goes over some rows, its part of each in all the ways there are."""
+    def _candidate_ranges(self, rows: list[Row]) -> Iterator[bytes]:
+        """Yield what a range that goes over some rows can have been: all candidates for each."""
         if not rows:
             return
         row, *others = rows
-        for part in self._ways(row):
+        for part in self._candidates(row):
             if not others:
                 yield part
-            for rest in self._combined(others):
+            for rest in self._candidate_ranges(others):
                 yield part + rest
 
-    def _ways(self, row: Row) -> Iterator[bytes]:
-        """Yield a piece of a row as it is stored, and as it must have been by the others."""
-        data = [self._bytes(piece) for piece in row.data]
+    def _candidates(self, row: Row) -> Iterator[bytes]:
+        """Yield data of a row as it is stored, and as it must have been by the others."""
+        data = [self._bytes(one) for one in row.data]
         stored = data[row.wanted]
         if stored is not None:
             yield stored
         p, q = self._bytes(row.p), None if row.q is None else self._bytes(row.q)
         yield from raid56.reconstructions(data, p, q, row.wanted)
 
-    def _bytes(self, piece: Piece) -> bytes | None:
-        data = self.read(piece)
+    def _bytes(self, wanted: PhysicalRange) -> bytes | None:
+        data = self.read(wanted)
         return data if isinstance(data, bytes) else None
 
-    def _read_all(self, pieces: list[Piece]) -> bytes | BtrfsError:
-        """Return the bytes of all pieces; if one cannot be read, why."""
+    def _read_all(self, ranges: list[PhysicalRange]) -> bytes | BtrfsError:
+        """Return the bytes of ranges of devices; if one cannot be read, why."""
         parts = []
-        for piece in pieces:
-            part = self.read(piece)
+        for wanted in ranges:
+            part = self.read(wanted)
             if isinstance(part, BtrfsError):
                 return part
             parts.append(part)
         return b"".join(parts)
 
-    def read(self, piece: Piece) -> bytes | BtrfsError:
-        """Return the bytes of a piece; if it cannot be read, why."""
-        devid, paddr, length = piece
+    def read(self, wanted: PhysicalRange) -> bytes | BtrfsError:
+        """Return the bytes of a range of a device; if it cannot be read, why."""
+        devid, paddr, length = wanted
         device = self.devices.get(devid)
         if device is None:
             return MissingDeviceError(
@@ -127,12 +127,12 @@ class Volume:
         devids, paddrs = self.chunk_map.first_copies(vaddrs, length, self.devices.keys())
         follows = (np.diff(devids) == 0) & (np.diff(paddrs) == length)
         starts = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(vaddrs)]
-        for first, behind in pairwise(starts):
+        for first, end in pairwise(starts):
             device = self.devices.get(int(devids[first]))
             if device is None:
                 continue
             try:
-                part = view[first * length : behind * length]
+                part = view[first * length : end * length]
                 count = device.read_into(part, int(paddrs[first]))
             except OSError:
                 continue

@@ -357,7 +357,7 @@ def _damage(found: Record) -> str | None:
 
 
 def _chunk(chunk: Chunk) -> Record:
-    """Return how a chunk lies on its devices; see btrfs.ondisk.stripes."""
+    """Return how a chunk lies on its devices; see btrfs.ondisk.geometry."""
     profile = profile_of(chunk.type)
     return {
         "vaddr": str(chunk.vaddr),

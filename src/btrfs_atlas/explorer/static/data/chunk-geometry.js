@@ -1,5 +1,5 @@
 // Where the bytes of a chunk lie in its stripes, and the way back. The same as
-// btrfs/ondisk/stripes.py, for a page without a server.
+// btrfs/ondisk/geometry.py, for a page without a server.
 
 /** Bytes of a row of a chunk that lie in one stripe (BTRFS_STRIPE_LEN). */
 const STRIPE_LENGTH = 65536n;
