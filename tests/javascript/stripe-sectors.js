@@ -19,19 +19,28 @@ const SECTOR = 4096n;
 
 /** @param {Layout} layout */
 function describe({ isStriped, parity, subStripes, stripes: count, sectors, length }) {
-  const stripes = Array.from({ length: count }, (_, index) => ({ devid: index + 1, paddr: 0n }));
+  const stripes = upTo(count).map((index) => ({ devid: index + 1, paddr: 0n }));
   const chunk = { length: BigInt(length) * SECTOR, isStriped, parity, subStripes, stripes };
-  const held = stripes.map((_, stripe) =>
-    Array.from({ length: sectors }, (_, at) => {
+  const held = upTo(count).map((stripe) =>
+    upTo(sectors).map((at) => {
       const offset = chunkOffset(chunk, stripe, BigInt(at) * SECTOR);
       return offset === null ? -1 : Number(offset / SECTOR);
     }),
   );
-  const first = Array.from({ length }, (_, at) => {
+  const first = upTo(length).map((at) => {
     const { stripe, offset } = firstStripe(chunk, BigInt(at) * SECTOR);
     return [stripe, Number(offset / SECTOR)];
   });
   return { held, first };
+}
+
+/**
+ * The numbers from 0 up to, but not including, an end.
+ *
+ * @param {number} end
+ */
+function upTo(end) {
+  return Array.from({ length: end }, (_, index) => index);
 }
 
 /** @type {Layout[]} */

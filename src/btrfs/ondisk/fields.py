@@ -9,9 +9,6 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
-if TYPE_CHECKING:
-    from btrfs.ondisk.struct import Struct
-
 __all__ = [
     "UUID_STORED",
     "Absence",
@@ -110,10 +107,10 @@ class Tail:
 
     Attributes:
         count: Name of the field that says how many; None if it goes on to the end of the item.
-        of: Class of the structs; None for bytes.
+        of: Class of the structs, a Struct; None for bytes.
     """
 
-    def __init__(self, count: str | None, of: "type[Struct] | None" = None) -> None:
+    def __init__(self, count: str | None, of: type[Any] | None = None) -> None:
         self.count = count
         self.of = of
 
@@ -149,12 +146,12 @@ def rest() -> Any:
     return Option(tail=Tail(None))
 
 
-def array(of: "type[Struct]", count: str | None = None) -> Any:
+def array(of: type[Any], count: str | None = None) -> Any:
     """A list of structs, as many as the field ``count`` says, else up to the item's end."""
     return Option(tail=Tail(count, of))
 
 
-def elements(of: "type[Struct]") -> Any:
+def elements(of: type[Any]) -> Any:
     """The structs that an item is a list of, up to its end; printed as the item's elements."""
     return Option(hidden=True, tail=Tail(None, of))
 
