@@ -169,7 +169,7 @@ def make(breed: Breed, folder: Path) -> Specimen:
             made.btrfs("balance", "start", "-mlimit=1", made.mountpoint)
         earlier = made.copy_images(folder / "earlier")
         for turn in range(TURNS):
-            # The kernel goes on behind what it wrote last, and begins anew after a mount.
+            # The kernel goes on after what it wrote last, and begins anew after a mount.
             made.unmount()
             made.mount(MOUNT_OPTIONS)
             write(made, range(turn % 5, FILES, 5), turn)
@@ -355,7 +355,7 @@ def in_another_order(specimen: Specimen) -> Iterator[Harm]:
 
 
 def cut_off_behind(specimen: Specimen) -> Iterator[Harm]:
-    """Cut off what is behind all tree blocks of a device, of each in turn."""
+    """Cut off what follows all tree blocks of a device, of each in turn."""
     for devid in specimen.devids:
         yield Harm(cut={devid: ends(specimen, devid)[-1]})
 

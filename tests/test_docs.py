@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import pytest
 
+from heatmap.colourings import colourings
 from tests import support
 from tests.support import documents
 from tests.support.documents import README, ROOT
@@ -215,3 +216,9 @@ def test_every_program_is_in_the_readme_and_the_manual() -> None:
     for name in listed:
         assert f"| `{name}` |" in README.read_text()
         assert f"btrfs-atlas {name}" in manual
+
+
+def test_the_manual_says_what_each_colouring_shows() -> None:
+    manual = (ROOT / "docs" / "manual.md").read_text(encoding="utf-8")
+    for one in colourings():
+        assert f"| `{one.name}` | {one.description} |" in manual

@@ -6,10 +6,11 @@
     with btrfs.FileSystem("/") as fs:
         heatmap.walk_dev_extents(fs).write_png("full-fs.png")
 
-A layer turns a filesystem into intervals on an address line (layers, owners, intervals). The line
+A layer turns a filesystem into intervals on an address line (layers, extents, intervals). The line
 runs through a square along a curve (curves), and a raster colours the pixels of the square (raster,
 palette). The grid is the picture as a whole (grid), which is written to a file or shown in the
-terminal (picture, terminal), with a legend (legend), and told in words (words).
+terminal (picture, terminal), with a legend (legend); what is printed meanwhile comes from
+narration.
 """
 
 from heatmap.errors import HeatmapError

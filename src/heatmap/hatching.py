@@ -1,4 +1,4 @@
-"""Hatching: diagonal lines where nobody can tell what is there, as it could not be read.
+"""Hatching: diagonal lines where something could not be read.
 
 Pixels are marked when they are drawn, and the lines are put onto the finished picture, however
 large that is. Tiles of a picture fit together, since the lines are those of the whole picture.

@@ -1,6 +1,6 @@
-"""A picture told in words: which bytes of the line go to which pixels, and their colours.
+"""What is printed of a picture as it is drawn: bytes of the line, their pixels and colours.
 
-Each interval is told as it is drawn, one by one; this is for reading along, not for speed.
+Each interval is printed as it is drawn, one by one: this is for reading along, not for speed.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 from heatmap import curves
 from heatmap.intervals import Intervals
 from heatmap.palette import Palette
-from heatmap.raster import Span, rgb, shade, touched
+from heatmap.raster import Span, overlapped_pixels, rgb, shade
 
 INTERVALS = 1
-"""From this verbosity on, intervals are introduced; from the next, their pixels are told;"""
+"""From this verbosity on, intervals are printed."""
 PIXELS = 2
+"""From this one on also the pixels that they overlap,"""
 COLOURS = 3
-"""and from this one on also the colours of the pixels."""
+"""and from this one on the colours of the pixels."""
 
 
 class Narrator:
-    """Tells about intervals and pixels, as far as the verbosity asks for it."""
+    """Prints intervals and pixels, as far as the verbosity asks for them."""
 
     def __init__(
         self, span: Span, curve: str, palette: Palette, min_brightness: float, verbose: int
@@ -44,12 +45,12 @@ class Narrator:
         if not len(intervals):
             print(*intervals.descriptions, sep="\n")
             return
-        touch = touched(self._span, intervals.start, intervals.length)
+        overlap = overlapped_pixels(self._span, intervals.start, intervals.length)
         pixels = zip(
-            touch.first.tolist(),
-            touch.last.tolist(),
-            touch.in_first.tolist(),
-            touch.in_last.tolist(),
+            overlap.first.tolist(),
+            overlap.last.tolist(),
+            overlap.in_first.tolist(),
+            overlap.in_last.tolist(),
             strict=True,
         )
         for i, (text, (first, last, in_first, in_last)) in enumerate(

@@ -57,7 +57,7 @@ def replaced(name: str | PathLike[str]) -> Iterator[IO[bytes]]:
         with suppress(FileNotFoundError):
             os.unlink(beside)
         if isinstance(error, OSError):
-            # Nobody knows the name of the file beside.
+            # The name of the temporary file means nothing to the caller.
             error.filename = os.fspath(name)
         raise
 

@@ -14,7 +14,7 @@ BLACK = (0, 0, 0)
 
 UNREADABLE = "could not be read"
 UNREADABLE_COLOUR = 0xFF9900
-"""What every palette of filesystems has for what nobody can tell; it is hatched."""
+"""The colour of what could not be read, in every palette of filesystems; it is hatched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +83,13 @@ def palette(colours: dict[str, int], hatched: str | None = None) -> Palette:
 
 
 def with_unreadable(names: Sequence[str], colours: NDArray[np.uint8]) -> Palette:
-    """Return a palette of these names and colours, and behind them what could not be read."""
+    """Return a palette of these names and colours, followed by what could not be read."""
     last = palette({UNREADABLE: UNREADABLE_COLOUR})
     return Palette((*names, *last.names), np.concatenate([colours, last.colours]), len(names))
 
 
 def followed(first: Palette, second: Palette) -> Palette:
-    """Return a palette with the values of one, and behind them those of another.
+    """Return a palette with the values of one, followed by those of another.
 
     What is hatched is that of the first; what the second has of it is shown like any colour.
     """

@@ -97,8 +97,8 @@ class Runs:
         return Runs(self.first[part], self.count[part], self.colour[part])
 
 
-class Touched(NamedTuple):
-    """The pixels that intervals touch, counted from the beginning of a span.
+class OverlappedPixels(NamedTuple):
+    """The pixels that intervals overlap, counted from the beginning of a span.
 
     Attributes:
         first: The pixel that each interval begins in.
@@ -113,8 +113,8 @@ class Touched(NamedTuple):
     in_last: Floats
 
 
-def touched(span: Span, start: Integers, length: Integers) -> Touched:
-    """Return the pixels that intervals of at least one byte touch."""
+def overlapped_pixels(span: Span, start: Integers, length: Integers) -> OverlappedPixels:
+    """Return the pixels that intervals of at least one byte overlap."""
     stop = start + length
     begin, end = span.pixels(start), span.pixels(stop)
     first = np.floor(begin).astype(np.int64)
@@ -125,7 +125,7 @@ def touched(span: Span, start: Integers, length: Integers) -> Touched:
     # Where a border of pixels runs through the last byte, its far part alone counts, and for the
     # near pixel. With many bytes to a pixel it does not matter; it is what btrfs-heatmap draws.
     in_last[in_last > 1] -= 1
-    return Touched(first, last, in_first, in_last)
+    return OverlappedPixels(first, last, in_first, in_last)
 
 
 class Raster:
@@ -161,7 +161,7 @@ class Raster:
         self._count(length, value, used)
         if not start.size:
             return _NO_RUNS
-        touch = touched(self._span, start, length)
+        overlap = overlapped_pixels(self._span, start, length)
         hatched = self._is_hatched(value)
         if hatched is not None:
             # Of what is not known, nothing is in use.
@@ -169,13 +169,13 @@ class Raster:
 
         # An interval adds to the pixel it begins in, and to the one it ends in. Written one after
         # the other, these pixels ascend, and equal ones stand together. What is before the span is
-        # cut off; what is behind it finishes its last pixel.
-        pixel = _interleave(touch.first, touch.last)
+        # cut off; the rest of it finishes its last pixel.
+        pixel = _interleave(overlap.first, overlap.last)
         within = slice(int(np.searchsorted(pixel, 0)), None)
         pixel = pixel[within]
         edges = _NO_RUNS
         if pixel.size:
-            weight = _interleave(touch.in_first, touch.in_last)[within]
+            weight = _interleave(overlap.in_first, overlap.in_last)[within]
             group = np.flatnonzero(np.diff(pixel, prepend=-1))
             shown = np.repeat(value, 2)[within]
             in_use = weight if used is None else weight * np.repeat(used, 2)[within]
@@ -188,7 +188,7 @@ class Raster:
                 else np.logical_or.reduceat(np.repeat(hatched, 2)[within], group),
             )
 
-        inner = np.flatnonzero(touch.last - touch.first > 1)
+        inner = np.flatnonzero(overlap.last - overlap.first > 1)
         if not inner.size:
             return edges
         colour = shade(
@@ -197,8 +197,8 @@ class Raster:
             self._min_brightness,
         )
         between = Runs(
-            touch.first[inner] + (1 + self._span.first),
-            (touch.last - touch.first)[inner] - 1,
+            overlap.first[inner] + (1 + self._span.first),
+            (overlap.last - overlap.first)[inner] - 1,
             _marked(colour, None if hatched is None else hatched[inner]),
         )
         return _merge(edges, between)
@@ -335,7 +335,7 @@ def draw_tile(
     """Return a tile of a picture, (rows, columns, 3), red, green, blue.
 
     Args:
-        batches: What lies on the line, ascending. What does not touch the tile may be left out.
+        batches: What lies on the line, ascending. What does not overlap the tile may be left out.
         palette: The colours.
         line: Bytes of the whole address line, and the order of the whole picture.
         curve: One of curves.CURVES.

@@ -80,7 +80,7 @@ def steps_of(values: NDArray[np.integer], lowest: int, highest: int, steps: int)
 
 
 def labels(lowest: int, highest: int, steps: int) -> list[str]:
-    """Return in words which values are on each step of a scale, as `steps_of` counts.
+    """Return which values are on each step of a scale, as `steps_of` counts: '6 to 7', '8'.
 
     Args:
         lowest: Where the scale begins.

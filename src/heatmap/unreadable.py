@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from btrfs.ctree import DevItem, FileSystem
 
 Range = tuple[int, int]
-"""First byte, and the first one behind."""
+"""Start and end."""
 
 DESCRIPTION = "could not be read"
 
 
 def on_device(fs: FileSystem, device: DevItem, known: Sequence[int]) -> list[Range]:
-    """Return the parts of a device of which nobody knows what is allocated there.
+    """Return the parts of a device of which it is not known what is allocated there.
 
     Args:
         fs: The filesystem.
@@ -49,13 +49,13 @@ def extent_starts(fs: FileSystem, within: Range) -> list[Range]:
     found = []
     for lost in fs.lost:
         if lost.tree == constants.EXTENT_TREE_OBJECTID:
-            # Behind the item of an extent only its references follow.
-            is_behind = lost.min_key.type > constants.METADATA_ITEM_KEY
+            # After the item of an extent only its references follow.
+            is_after = lost.min_key.type > constants.METADATA_ITEM_KEY
             is_before = lost.max_key.type < constants.EXTENT_ITEM_KEY
-            first = max(start, lost.min_key.objectid + is_behind)
-            behind = min(end, lost.max_key.objectid + (not is_before))
-            if first < behind:
-                found.append((first, behind))
+            first = max(start, lost.min_key.objectid + is_after)
+            stop = min(end, lost.max_key.objectid + (not is_before))
+            if first < stop:
+                found.append((first, stop))
     return sorted(found)
 
 
@@ -68,11 +68,11 @@ def up_to_known(starts: Sequence[Range], known: Sequence[int], end: int) -> list
         end: Where all ends.
     """
     reach = []
-    for first, behind in starts:
+    for first, stop in starts:
         # Where the last of them may begin, what is known may begin as well: then it is that.
-        following = bisect_left(known, behind - 1)
+        following = bisect_left(known, stop - 1)
         reach.append((first, known[following] if following < len(known) else end))
-    return sorted((first, behind) for first, behind in reach if first < behind)
+    return sorted((first, stop) for first, stop in reach if first < stop)
 
 
 def is_block_group_lost(fs: FileSystem, vaddr: int) -> bool:

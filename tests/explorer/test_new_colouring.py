@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from btrfs_atlas.explorer.web import export, overview
 from heatmap import colourings
 from heatmap.colouring import Colouring, ExtentColours
 from heatmap.extents.table import Column
+from tests.support.html import contents_of
 from tests.support.programs import SAMPLE
 
 SMALL, LARGE = (0x10, 0x20, 0xF0), (0xF0, 0x20, 0x10)
@@ -85,7 +85,11 @@ def test_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_menu(atlas: Atlas) -> None:
     menu = overview.filesystem(atlas)["colours"]
-    assert menu[1] == {"name": "size-class", "title": "size class"}
+    assert menu[1] == {
+        "name": "size-class",
+        "title": "size class",
+        "description": "small and large extents",
+    }
 
 
 def test_tiles_and_legend(atlas: Atlas) -> None:
@@ -122,7 +126,6 @@ def test_details(atlas: Atlas) -> None:
 def test_export(tmp_path: Path) -> None:
     page = tmp_path / "map.html"
     assert cli.main(["export-html", "--colour", "size-class", "-o", str(page), str(SAMPLE)]) == 0
-    text = page.read_text(encoding="utf-8")
-    assert json.dumps({"name": "size-class", "title": "size class"})[1:-1] in text.replace(
-        '":"', '": "'
-    ).replace('","', '", "')
+    contents = contents_of(page.read_text(encoding="utf-8"))
+    assert [colour["name"] for colour in contents["filesystem"]["colours"]] == ["size-class"]
+    assert {name.split("/")[1] for name in contents["legends"]} == {"size-class"}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from heatmap import curves
 from heatmap.intervals import Intervals
 from heatmap.palette import palette
-from heatmap.raster import Canvas, Raster, Span, draw_tile, shade, touched
+from heatmap.raster import Canvas, Raster, Span, draw_tile, overlapped_pixels, shade
 
 COLOURS = palette({"white": 0xFFFFFF, "blue": 0x0000FF, "green": 0x6EA634, "pale": 0xAACCEB})
 
@@ -121,7 +121,7 @@ def test_coverage_adds_up_to_the_bytes(line: tuple[int, int, Intervals]) -> None
     total, order, shown = line
     keep = shown.length > 0
     start, length = shown.start[keep], shown.length[keep]
-    touch = touched(Span(total, order), start, length)
+    touch = overlapped_pixels(Span(total, order), start, length)
     between = np.maximum(touch.last - touch.first - 1, 0)
     pixels = touch.in_first + touch.in_last + between
     assert (pixels * 4096).round(6).tolist() == length.tolist()
@@ -162,9 +162,9 @@ def test_one_interval_over_many_pieces() -> None:
 def test_the_last_byte_decides_about_the_last_pixel() -> None:
     # 10 bytes on 4 pixels: pixel 1 begins in the middle of byte 2, which belongs to pixel 0 then.
     span = Span(10, 1)
-    touch = touched(span, np.array([0]), np.array([3]))
+    touch = overlapped_pixels(span, np.array([0]), np.array([3]))
     assert (touch.first[0], touch.last[0]) == (0, 0)
-    touch = touched(span, np.array([0]), np.array([8]))
+    touch = overlapped_pixels(span, np.array([0]), np.array([8]))
     assert (touch.first[0], touch.last[0]) == (0, 2)
     assert touch.in_last[0] == pytest.approx(0.2)
 

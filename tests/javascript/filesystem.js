@@ -28,7 +28,7 @@ export const FILESYSTEM = {
   labels: { physical: {}, virtual: {} },
   curves: ["hilbert", "snake"],
   colours: [
-    { name: "type", title: "Type" },
-    { name: "age", title: "Age" },
+    { name: "type", title: "Type", description: "" },
+    { name: "age", title: "Age", description: "" },
   ],
 };

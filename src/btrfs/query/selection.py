@@ -402,7 +402,7 @@ class _Parser:
         self._fail(f"expected {what}, found {token.text}", token.where)
 
     def _take(self, *signs: str) -> str | None:
-        """Return the next token and go on behind it if it is one of these signs."""
+        """Return the next token and go on after it if it is one of these signs."""
         token = self._tokens[-1]
         if token.kind == "sign" and token.text in signs:
             return self._tokens.pop().text

@@ -3,7 +3,7 @@
 An item of the extent tree names an inode that uses its extent, or a leaf in which that is said. The
 file extent items there say how the extent is compressed (struct btrfs_file_extent_item in the
 kernel's btrfs_tree.h). The inodes of many extents are read at once: those that are near one another
-in their tree by one search, each other by a search of its own. Whatever extents are met on the way
+in their tree by one search, each other by a search of its own. Extents that are met on the way
 need not be asked for any more.
 """
 
@@ -50,8 +50,8 @@ The colours stay apart for eyes that lack any one kind of cones, and from black 
 def compressions(fs: FileSystem, batch: ItemBatch) -> Values:
     """Return for each extent how it is compressed, an index into COMPRESSIONS.
 
-    It stays not known if the files that use the extent cannot be read, if nobody uses it, or if too
-    many extents of a batch are in leaves that trees share, which have to be looked up one by one.
+    It stays not known if the files that use the extent cannot be read, if no file uses it, or if
+    too many extents of a batch are in leaves that trees share, which are looked up one by one.
 
     Args:
         fs: The filesystem. If it is mounted, this needs CAP_SYS_ADMIN.
@@ -261,7 +261,7 @@ class _Places:
         return len(self._inum)
 
     def end_of_near(self, first: int) -> int:
-        """Return the index behind the last of those that are near one another from one on."""
+        """Return the index after the last of those that are near one another from one on."""
         return int(self._ends[np.searchsorted(self._ends, first, "right")])
 
     def first_key(self, index: int) -> Key:
@@ -277,29 +277,27 @@ class _Places:
         """Return how many of the ranges begin at a key or before it."""
         inum = np.uint64(key.objectid)
         first = int(np.searchsorted(self._inum, inum, "left"))
-        behind = int(np.searchsorted(self._inum, inum, "right"))
+        end = int(np.searchsorted(self._inum, inum, "right"))
         if key.type != constants.EXTENT_DATA_KEY:
-            return behind if key.type > constants.EXTENT_DATA_KEY else first
-        return first + int(
-            np.searchsorted(self._start[first:behind], np.uint64(key.offset), "right")
-        )
+            return end if key.type > constants.EXTENT_DATA_KEY else first
+        return first + int(np.searchsorted(self._start[first:end], np.uint64(key.offset), "right"))
 
 
 def _items_near(fs: FileSystem, tree: int, places: _Places) -> Iterator[ItemBatch]:
     """Yield items of a tree, among them all in some ranges of files."""
     done = 0
     while done < len(places):
-        behind = places.end_of_near(done)
-        for items in fs.batches(tree, places.first_key(done), places.last_key(behind - 1)):
+        end = places.end_of_near(done)
+        for items in fs.batches(tree, places.first_key(done), places.last_key(end - 1)):
             yield items
             last = items.key(len(items) - 1)
             begun = places.begun(last)
-            # Between two inodes that are near, one of them may have much that nobody asked for.
-            if begun == done < behind and last > places.last_key(done - 1):
+            # Between two inodes that are near, one of them may have many items that are not needed.
+            if begun == done < end and last > places.last_key(done - 1):
                 break
             done = begun
         else:
-            done = max(done, behind)
+            done = max(done, end)
 
 
 # struct btrfs_extent_item, and the references in an item of data: the size of each with its type.

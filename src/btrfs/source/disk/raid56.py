@@ -4,8 +4,8 @@ P is the exclusive or of the row's data. Q is the sum of g^i times the data of s
 field of 256 elements with the polynomial 0x11d, where g = 2 (H. Peter Anvin, "The mathematics of
 RAID-6"; lib/raid6 in the kernel). Any two of a row's unknowns can be found from the rest.
 
-Which stripe is wrong besides is not known, so all that could be is tried: whoever asks can tell
-right from wrong by a checksum.
+Which stripe is wrong besides is not known, so all that could be is tried: the caller tells right
+from wrong by a checksum.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Squares of the map as PNG files: what lies there, and marks to be laid over it.
 
-A tile is drawn by `heatmap.raster` from the intervals that touch it.
+A tile is drawn by `heatmap.raster` from the intervals that overlap it.
 """
 
 from __future__ import annotations
@@ -97,18 +97,18 @@ class Square(NamedTuple):
             raise ValueError(f"no tile at {self.row}, {self.column} at zoom {self.zoom}")
 
     def ranges(self) -> list[tuple[int, int]]:
-        """Return the ranges of the line that the tile shows: first byte, and the one behind."""
+        """Return the ranges of the line that the tile shows: start and end."""
         total, pixels = self.line.total_bytes, 2 * self.order
         found: list[tuple[int, int]] = []
         for piece in curves.pieces(self.curve, self.order, TILE_ORDER, self.row, self.column):
             first = piece.first * total >> pixels
-            behind = -(-(piece.first + piece.size) * total >> pixels)
+            end = -(-(piece.first + piece.size) * total >> pixels)
             if found and found[-1][1] >= first:
-                found[-1] = found[-1][0], behind
+                found[-1] = found[-1][0], end
             else:
-                found.append((first, behind))
+                found.append((first, end))
         hull = found[0][0], found[-1][1]
-        inside = sum(behind - first for first, behind in found)
+        inside = sum(end - first for first, end in found)
         return [hull] if hull[1] - hull[0] <= _WIDE_HULL * inside else found
 
     def positions(self) -> Positions:
@@ -163,14 +163,14 @@ def marks(square: Square, start: Positions, length: Positions, kind: str) -> byt
         kind: 'found' or 'changed'.
     """
     span = raster.Span(square.line.total_bytes, square.order)
-    first, behind = square.ranges()[0][0], square.ranges()[-1][1]
+    line_start, line_end = square.ranges()[0][0], square.ranges()[-1][1]
     near = slice(
-        max(0, int(np.searchsorted(start, first)) - 1), int(np.searchsorted(start, behind))
+        max(0, int(np.searchsorted(start, line_start)) - 1), int(np.searchsorted(start, line_end))
     )
-    touched = raster.touched(span, start[near], length[near])
-    # All of each pixel, a little less so that no other one is touched.
-    begin = np.ceil(touched.first * span.bytes_per_pixel).astype(np.int64)
-    end = np.ceil((touched.last + 1) * span.bytes_per_pixel).astype(np.int64)
+    overlap = raster.overlapped_pixels(span, start[near], length[near])
+    # All of each pixel, a little less so that it overlaps no other one.
+    begin = np.ceil(overlap.first * span.bytes_per_pixel).astype(np.int64)
+    end = np.ceil((overlap.last + 1) * span.bytes_per_pixel).astype(np.int64)
     value = np.zeros(begin.size, np.uint8)
     covered = Intervals(begin, np.maximum(1, end - begin), value)
     is_marked = _pixels(square, covered, _ON)[:, :, 0] > 0
@@ -190,8 +190,8 @@ def borders(square: Square) -> bytes:
     smallest = square.bytes_per_pixel * _SMALLEST_GROUP**2
     edges = [
         edge
-        for first, behind in square.ranges()
-        for part in square.line.parts_between(first, behind)
+        for first, end in square.ranges()
+        for part in square.line.parts_between(first, end)
         if part.length >= smallest
         for edge in (part.start, part.start + part.length)
     ]

@@ -72,7 +72,10 @@ def filesystem(atlas: Atlas) -> Record:
             for name, line in atlas.lines.items()
         },
         "curves": list(curves.CURVES),
-        "colours": [{"name": one.name, "title": one.title} for one in colourings()],
+        "colours": [
+            {"name": one.name, "title": one.title, "description": one.description}
+            for one in colourings()
+        ],
     }
 
 

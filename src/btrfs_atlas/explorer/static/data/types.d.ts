@@ -69,6 +69,8 @@ export interface DeviceLabel {
 export interface Choice {
   name: string;
   title: string;
+  /** What it shows, for a tooltip; empty if the title says it all. */
+  description: string;
 }
 
 /** A picture of the whole map, shown until there are tiles. */

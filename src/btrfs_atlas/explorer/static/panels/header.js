@@ -54,7 +54,7 @@ function select(id) {
  * @returns {Choice}
  */
 function untitled(name) {
-  return { name, title: name };
+  return { name, title: name, description: "" };
 }
 
 /**
@@ -64,8 +64,8 @@ function untitled(name) {
  * @param {Choice[]} choices
  */
 function fill(list, choices) {
-  const options = choices.map(({ name, title }) =>
-    el("option", { value: name }, capitalised(title)),
+  const options = choices.map(({ name, title, description }) =>
+    el("option", { value: name, title: capitalised(description) }, capitalised(title)),
   );
   list.replaceChildren(...options);
   list.closest("label")?.toggleAttribute("hidden", choices.length < 2);
