@@ -17,7 +17,8 @@ from btrfs.ondisk import constants
 from btrfs.ondisk.key import Key
 from btrfs.ownership.paths import Paths
 from btrfs.space import allocator
-from btrfs.space.allocator import DeviceSpace
+from btrfs.space.devices import DeviceSpace
+from btrfs.space.filling import fill
 from btrfs.volumes import check_chunk
 from tests.fuzz import images
 from tests.fuzz.cases import Case, Stage
@@ -93,11 +94,11 @@ def test_making_chunks_one_by_one_comes_to_an_end(monkeypatch: pytest.MonkeyPatc
     ]
     data, metadata = constants.BLOCK_GROUP_DATA, constants.BLOCK_GROUP_METADATA
     dup = constants.BLOCK_GROUP_DUP
-    filling = allocator.fill(devices, data | dup, metadata)
+    filling = fill(devices, data | dup, metadata)
     total = sum(device.unallocated for device in devices)
     assert total * 0.45 < filling.data <= total * 0.5
     assert sum(device.unallocated for device in filling.devices) < 1 << 30
-    mixed = allocator.fill(devices, data | metadata | dup, metadata)
+    mixed = fill(devices, data | metadata | dup, metadata)
     assert total * 0.45 < mixed.data <= total * 0.5
 
 

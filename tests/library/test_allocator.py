@@ -20,8 +20,10 @@ from btrfs.ondisk.constants import (
     BLOCK_GROUP_RAID10 as RAID10,
     BLOCK_GROUP_SYSTEM as SYSTEM,
 )
-from btrfs.space import allocator
-from btrfs.space.allocator import Allocator, DeviceSpace, MetadataNeed
+from btrfs.space.allocator import Allocator
+from btrfs.space.devices import DeviceSpace, holes_between
+from btrfs.space.filling import MetadataNeed, fill
+from btrfs.space.profile_rules import TooFewDevicesError, require_devices, target_of, usable_for
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -44,7 +46,7 @@ def after_mkfs(stripes: dict[int, list[int]]) -> list[DeviceSpace]:
     for devid, size in enumerate((1024, 1536, 2560, 2560), 1):
         start = 21 if devid == 1 else 1
         used = sum(stripes.get(devid, []))
-        holes = allocator.holes_between(size * MIB, [(start * MIB, used * MIB)] if used else [])
+        holes = holes_between(size * MIB, [(start * MIB, used * MIB)] if used else [])
         devices.append(DeviceSpace(devid, size * MIB, (size - used) * MIB, holes))
     return devices
 
@@ -106,38 +108,38 @@ def test_first_hole_that_is_large_enough_else_the_largest() -> None:
 
 
 def test_holes() -> None:
-    assert allocator.holes_between(GIB, []) == [GIB - MIB]
+    assert holes_between(GIB, []) == [GIB - MIB]
     extents = [(0, 4 * MIB), (8 * MIB, MIB), (9 * MIB, MIB)]
-    assert allocator.holes_between(GIB, extents) == [4 * MIB, GIB - 10 * MIB]
-    assert allocator.holes_between(10 * MIB, extents) == [4 * MIB]
-    assert allocator.holes_between(MIB // 2, []) == []
+    assert holes_between(GIB, extents) == [4 * MIB, GIB - 10 * MIB]
+    assert holes_between(10 * MIB, extents) == [4 * MIB]
+    assert holes_between(MIB // 2, []) == []
 
 
 def test_too_few_devices() -> None:
     for profile, least in ((RAID1C3, 3), (RAID1C4, 4), (RAID6, 3), (RAID5, 2), (RAID10, 2)):
         assert Allocator(devices_of(*[GIB] * (least - 1))).allocate(DATA | profile) is None
         assert Allocator(devices_of(*[GIB] * least)).allocate(DATA | profile) is not None
-        with pytest.raises(allocator.TooFewDevicesError, match=f"needs {least} devices"):
-            allocator.require_devices(DATA | profile, least - 1)
-        allocator.require_devices(DATA | profile, least)
-    allocator.require_devices(DATA | DUP, 1)
+        with pytest.raises(TooFewDevicesError, match=f"needs {least} devices"):
+            require_devices(DATA | profile, least - 1)
+        require_devices(DATA | profile, least)
+    require_devices(DATA | DUP, 1)
 
 
 def test_what_is_written_goes_into_block_groups_of_other_profiles_or_not() -> None:
-    assert allocator.usable_for(DATA | RAID1, DATA)
-    assert allocator.usable_for(DATA | RAID1, DATA | RAID1)
-    assert not allocator.usable_for(DATA | RAID1, DATA | RAID6)
-    assert not allocator.usable_for(DATA, DATA | RAID1)
-    assert not allocator.usable_for(METADATA | RAID1, DATA | RAID1)
+    assert usable_for(DATA | RAID1, DATA)
+    assert usable_for(DATA | RAID1, DATA | RAID1)
+    assert not usable_for(DATA | RAID1, DATA | RAID6)
+    assert not usable_for(DATA, DATA | RAID1)
+    assert not usable_for(METADATA | RAID1, DATA | RAID1)
 
 
 def test_new_chunks_have_the_profile_that_survives_most() -> None:
     present = [DATA, DATA | RAID1, DATA | RAID5, METADATA | RAID1C3]
-    assert allocator.target_of(DATA, present, 4) == DATA | RAID5
-    assert allocator.target_of(DATA, present[:2], 4) == DATA | RAID1
-    assert allocator.target_of(DATA, present[:2], 1) == DATA
-    assert allocator.target_of(METADATA, present, 4) == METADATA | RAID1C3
-    assert allocator.target_of(SYSTEM, present, 4) == SYSTEM
+    assert target_of(DATA, present, 4) == DATA | RAID5
+    assert target_of(DATA, present[:2], 4) == DATA | RAID1
+    assert target_of(DATA, present[:2], 1) == DATA
+    assert target_of(METADATA, present, 4) == METADATA | RAID1C3
+    assert target_of(SYSTEM, present, 4) == SYSTEM
 
 
 device_sizes = st.lists(st.integers(20 * GIB, 400 * GIB), min_size=4, max_size=8)
@@ -172,8 +174,8 @@ def test_devices_give_what_chunks_take(sizes: list[int], profile: int, most: int
 
 def test_metadata_grows_with_data() -> None:
     devices = devices_of(10 * TB, 10 * TB)
-    little = allocator.fill(devices, DATA | RAID1, METADATA | RAID1)
-    much = allocator.fill(devices, DATA | RAID1, METADATA | RAID1, need=MetadataNeed(1 / 10))
+    little = fill(devices, DATA | RAID1, METADATA | RAID1)
+    much = fill(devices, DATA | RAID1, METADATA | RAID1, need=MetadataNeed(1 / 10))
     assert little.metadata == pytest.approx(10 * TB / 1000, rel=0.1)
     assert much.metadata == pytest.approx(10 * TB / 11, rel=0.02)
     assert much.data + much.metadata == pytest.approx(10 * TB, rel=0.001)
@@ -183,16 +185,16 @@ def test_metadata_grows_with_data() -> None:
 def test_data_that_metadata_has_no_room_for_cannot_be_written() -> None:
     full = DeviceSpace(1, GIB, MIB, [])
     need = MetadataNeed(1 / 128, total=64 * MIB, used=50 * MIB, reserve=8 * MIB, reserved_trees=0)
-    filling = allocator.fill([full], DATA, METADATA | DUP, free_data=4 * GIB, need=need)
+    filling = fill([full], DATA, METADATA | DUP, free_data=4 * GIB, need=need)
     assert filling.data == filling.metadata == 0
     # What the reserve does not need is the place for checksums.
     assert filling.writable == 6 * MIB * 128
-    assert allocator.fill([full], DATA, METADATA, free_data=GIB, need=NO_METADATA).writable == GIB
+    assert fill([full], DATA, METADATA, free_data=GIB, need=NO_METADATA).writable == GIB
 
 
 def test_mixed_block_groups_hold_the_metadata_too() -> None:
     need = MetadataNeed(1 / 128, reserve=4 * MIB)
-    filling = allocator.fill(devices_of(10 * GIB), DATA | METADATA, 0, need=need)
+    filling = fill(devices_of(10 * GIB), DATA | METADATA, 0, need=need)
     assert filling.data == 10 * GIB - MIB
     # Each byte of data brings metadata, and the reserve grows with it.
     assert filling.writable == pytest.approx((10 * GIB - MIB) / (1 + 2 / 128), rel=0.001)
@@ -202,6 +204,6 @@ def test_mixed_block_groups_hold_the_metadata_too() -> None:
 def test_a_hundred_devices_of_20_tb_take_less_than_a_second(profile: int) -> None:
     devices = devices_of(*[20 * TB] * 100)
     started = time.process_time()
-    filling = allocator.fill(devices, DATA | profile, METADATA | RAID1)
+    filling = fill(devices, DATA | profile, METADATA | RAID1)
     assert time.process_time() - started < 1
     assert sum(device.unallocated for device in filling.devices) < 0.001 * 2000 * TB

@@ -18,7 +18,8 @@ import pytest
 
 import btrfs
 from btrfs import ioctl
-from btrfs.balance import planning, simulation
+from btrfs.balance import planning, running, simulation
+from btrfs.balance.estimate import estimate
 from btrfs.balance.planning import Action, Selection
 from btrfs.ioctl import BalanceError
 from tests import support
@@ -68,9 +69,9 @@ def test_what_was_estimated_comes_true(
 ) -> None:
     with filled(tmp_path, keep, **options) as fs:
         used = used_of_data(fs)
-        estimated = planning.estimate(fs, selection)
+        estimated = estimate(fs, selection)
         assert estimated.before == planning.unallocated(fs)
-        steps = list(planning.balance(fs, selection))
+        steps = list(running.balance(fs, selection))
         assert planning.unallocated(fs) == estimated.after
         done = [step for step in steps if step.action is not Action.BEGIN]
         assert [(step.action, step.vaddr, step.used_pct) for step in done] == [
@@ -89,8 +90,8 @@ def test_the_estimate_knows_that_free_space_is_in_pieces(tmp_path: Path) -> None
         with btrfs.FileSystem(made.mountpoint) as fs:
             selection = Selection(used_pct=40)
             groups = planning.candidates(fs, selection)
-            estimated = planning.estimate(fs, selection)
-            list(planning.balance(fs, selection))
+            estimated = estimate(fs, selection)
+            list(running.balance(fs, selection))
             gain = planning.unallocated(fs) - estimated.before
     # In bytes, there is more than enough free space in the others, but none for large extents.
     assert 0 < estimated.gain < sum(group.length for group in groups)
@@ -110,8 +111,8 @@ def test_small_and_large_extents_do_not_mix(tmp_path: Path) -> None:
             (made.mountpoint / f"large{number}").unlink()
         made.sync()
         with btrfs.FileSystem(made.mountpoint) as fs:
-            estimated = planning.estimate(fs, Selection())
-            steps = list(planning.balance(fs, Selection()))
+            estimated = estimate(fs, Selection())
+            steps = list(running.balance(fs, Selection()))
             assert planning.unallocated(fs) == estimated.after
             assert begun(steps) == [step.vaddr for step in estimated.steps]
             left = planning.candidates(fs, Selection())
@@ -135,11 +136,11 @@ def test_many_lengths_are_rounded_up() -> None:
 def test_each_is_tried_once(tmp_path: Path) -> None:
     with filled(tmp_path, [20, 15, 7, 0]) as fs:
         before = {group.vaddr for group in planning.candidates(fs, Selection())}
-        tried = begun(list(planning.balance(fs, Selection())))
+        tried = begun(list(running.balance(fs, Selection())))
         assert sorted(tried) == sorted(before)
         group = next(g for g in fs.block_groups() if g.flags & btrfs.BLOCK_GROUP_DATA)
-        assert planning.move_block_group(fs, group)
-        assert not planning.move_block_group(fs, group), "it is gone already"
+        assert running.move_block_group(fs, group)
+        assert not running.move_block_group(fs, group), "it is gone already"
 
 
 def test_order_and_selection(tmp_path: Path) -> None:
@@ -148,10 +149,10 @@ def test_order_and_selection(tmp_path: Path) -> None:
         assert [group.vaddr for group in groups] == sorted(group.vaddr for group in groups)
         by_use = [group.vaddr for group in sorted(groups, key=lambda group: group.used_pct)]
         assert by_use != [group.vaddr for group in groups]
-        tried = [step.vaddr for step in planning.estimate(fs, Selection()).steps]
+        tried = [step.vaddr for step in estimate(fs, Selection()).steps]
         assert tried[:2] == by_use[:2]
         by_chance = {
-            tuple(step.vaddr for step in planning.estimate(fs, Selection(order="random")).steps)
+            tuple(step.vaddr for step in estimate(fs, Selection(order="random")).steps)
             for _ in range(20)
         }
         assert len(by_chance) > 1
@@ -184,7 +185,7 @@ def test_a_device_of_several(tmp_path: Path) -> None:
             total = planning.unallocated(fs)
             assert total == planning.unallocated(fs, 1) + planning.unallocated(fs, 2)
             selection = Selection(devid=2, target_free=planning.unallocated(fs, 2) + 1)
-            steps = list(planning.balance(fs, selection))
+            steps = list(running.balance(fs, selection))
             assert begun(steps)
             assert planning.unallocated(fs, 2) >= (selection.target_free or 0)
 
@@ -192,14 +193,14 @@ def test_a_device_of_several(tmp_path: Path) -> None:
 def test_stops_when_enough_is_free(tmp_path: Path) -> None:
     with filled(tmp_path, [5, 5, 5, 5]) as fs:
         free = planning.unallocated(fs)
-        assert list(planning.balance(fs, Selection(target_free=free))) == []
+        assert list(running.balance(fs, Selection(target_free=free))) == []
         wanted = Selection(target_free=free + (200 << 20))
-        estimated = planning.estimate(fs, wanted)
-        steps = list(planning.balance(fs, wanted))
+        estimated = estimate(fs, wanted)
+        steps = list(running.balance(fs, wanted))
         assert planning.unallocated(fs) == estimated.after >= free + (200 << 20)
         assert len(planning.candidates(fs, Selection())) > 1, "some are left"
         assert len(begun(steps)) == sum(s.action is Action.MOVED for s in estimated.steps)
-        assert len(begun(list(planning.balance(fs, Selection(limit=1))))) == 1
+        assert len(begun(list(running.balance(fs, Selection(limit=1))))) == 1
 
 
 def test_what_cannot_move_is_passed_over(tmp_path: Path) -> None:
@@ -209,7 +210,7 @@ def test_what_cannot_move_is_passed_over(tmp_path: Path) -> None:
             (made.mountpoint / f"piece{number}").unlink()
         made.sync()
         with btrfs.FileSystem(made.mountpoint) as fs:
-            steps = list(planning.balance(fs, Selection()))
+            steps = list(running.balance(fs, Selection()))
             stuck = [step for step in steps if step.action is Action.STUCK]
             assert stuck
             assert all("no space for what is in it (ENOSPC)" in step.reason for step in stuck)
@@ -220,7 +221,7 @@ def test_what_cannot_move_is_passed_over(tmp_path: Path) -> None:
 def test_what_vanishes_meanwhile(tmp_path: Path) -> None:
     with filled(tmp_path, [2, 3, 7, 3]) as fs:
         first, second, *_ = (g.vaddr for g in planning.candidates(fs, Selection()))
-        steps = planning.balance(fs, Selection(order="vaddr"))
+        steps = running.balance(fs, Selection(order="vaddr"))
         assert next(steps).action is Action.BEGIN
         # Somebody else removes two of them, the one whose turn it is too.
         ioctl.balance_v2(fs.fd, ioctl.BalanceArgs(vend=second + 1))
@@ -239,11 +240,11 @@ def test_refuses_where_there_is_a_balance(tmp_path: Path) -> None:
     with filled(tmp_path, [20, 15]) as fs:
         with pausing(fs):
             with pytest.raises(btrfs.BtrfsError, match="a balance is paused already") as raised:
-                list(planning.balance(fs, Selection()))
+                list(running.balance(fs, Selection()))
             assert "btrfs balance cancel" in (raised.value.hint or "")
             assert ioctl.balance_progress(fs.fd).state == 0, "it is left alone"
         # One that is begun after the first step.
-        steps = planning.balance(fs, Selection())
+        steps = running.balance(fs, Selection())
         next(steps)
         with pausing(fs):
             with pytest.raises(BalanceError, match="Already in progress") as failed:
@@ -268,7 +269,7 @@ def test_cancelled_by_somebody_else(scattered: btrfs.FileSystem) -> None:
             ioctl.balance_ctl(scattered.fd, ioctl.BALANCE_CTL_CANCEL)
 
     with pytest.raises(BalanceError, match="canceled by user") as raised:
-        list(planning.balance(scattered, Selection(), progress=cancel))
+        list(running.balance(scattered, Selection(), progress=cancel))
     assert raised.value.errno == errno.ECANCELED
     assert raised.value.hint
 
@@ -280,12 +281,12 @@ def test_read_only_and_unmounted(tmp_path: Path) -> None:
             btrfs.FileSystem(made.mountpoint) as fs,
             pytest.raises(btrfs.BtrfsError, match="mounted read-only"),
         ):
-            next(planning.balance(fs, Selection()))
+            next(running.balance(fs, Selection()))
         made.unmount()
         with btrfs.FileSystem(made.images[0]) as fs:
-            assert planning.estimate(fs, Selection()).before == planning.unallocated(fs)
+            assert estimate(fs, Selection()).before == planning.unallocated(fs)
             with pytest.raises(btrfs.errors.NotMountedError):
-                next(planning.balance(fs, Selection()))
+                next(running.balance(fs, Selection()))
 
 
 # Interrupted.
@@ -301,7 +302,7 @@ def test_an_error_of_the_caller_ends_the_balance(scattered: btrfs.FileSystem) ->
             raise LookupError("enough")
 
     with pytest.raises(LookupError, match="enough"):
-        list(planning.balance(scattered, Selection(), progress=complain))
+        list(running.balance(scattered, Selection(), progress=complain))
     assert min(seen) >= 0
     assert max(seen) <= used_of_data(scattered)
     with pytest.raises(BalanceError, match="No balance found"):
@@ -311,10 +312,10 @@ def test_an_error_of_the_caller_ends_the_balance(scattered: btrfs.FileSystem) ->
 SCRIPT = """
 import signal, sys
 import btrfs
-from btrfs.balance import planning
+from btrfs.balance import planning, running
 
 with btrfs.FileSystem(sys.argv[1]) as fs:
-    for step in planning.balance(fs, planning.Selection()):
+    for step in running.balance(fs, planning.Selection()):
         print(step.action.value, flush=True)
 """
 

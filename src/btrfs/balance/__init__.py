@@ -5,7 +5,9 @@ from btrfs._lazy import lazy_names
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrfs.balance import (
+        estimate as estimate,
         planning as planning,
+        running as running,
         simulation as simulation,
     )
 else:

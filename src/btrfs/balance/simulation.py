@@ -27,7 +27,9 @@ from btrfs.ondisk import profiles
 from btrfs.ondisk.constants import BLOCK_GROUP_DATA, BLOCK_GROUP_METADATA, BLOCK_GROUP_TYPE_MASK
 from btrfs.ondisk.items.extent import ExtentItem, MetaDataItem
 from btrfs.ondisk.key import Key
-from btrfs.space import allocator
+from btrfs.space.allocator import Allocator
+from btrfs.space.devices import device_spaces
+from btrfs.space.profile_rules import target_of, usable_for
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -141,8 +143,8 @@ class Simulation:
             (device.devid, device.total_bytes, device.total_bytes - device.bytes_used)
             for device in fs.devices()
         ]
-        spaces = allocator.device_spaces(devices, fs.dev_extents())
-        self._allocator = allocator.Allocator(spaces, fs.nodesize)
+        spaces = device_spaces(devices, fs.dev_extents())
+        self._allocator = Allocator(spaces, fs.nodesize)
 
     def unallocated(self, devid: int | None) -> int:
         """Return the bytes that are unallocated, on all devices or on one."""
@@ -158,8 +160,8 @@ class Simulation:
         type_ = old.flags & BLOCK_GROUP_TYPE_MASK
         same = [g for g in self.groups.values() if g.flags & BLOCK_GROUP_TYPE_MASK == type_]
         present = (group.flags for group in same)
-        target = allocator.target_of(type_, present, len(self._allocator.devices))
-        others = [g for g in same if g is not old and allocator.usable_for(g.flags, target)]
+        target = target_of(type_, present, len(self._allocator.devices))
+        others = [g for g in same if g is not old and usable_for(g.flags, target)]
         # If there is nothing in any of them, the kernel makes a new one first, so that the profile
         # is not forgotten (btrfs_may_alloc_data_chunk()).
         if type_ & BLOCK_GROUP_DATA and not any(group.used for group in same):

@@ -8,8 +8,12 @@ if TYPE_CHECKING:
         advice as advice,
         allocator as allocator,
         counters as counters,
+        devices as devices,
+        equal_chunks as equal_chunks,
         estimates as estimates,
+        filling as filling,
         mkfs as mkfs,
+        profile_rules as profile_rules,
         usage as usage,
     )
 else:

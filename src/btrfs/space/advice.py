@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from btrfs.ondisk.constants import BLOCK_GROUP_DATA, BLOCK_GROUP_METADATA, SPACE_INFO_GLOBAL_RSV
-from btrfs.space import allocator
-from btrfs.space.allocator import Allocator, DeviceSpace
+from btrfs.space.allocator import Allocator
+from btrfs.space.devices import DeviceSpace, device_spaces
 from btrfs.space.estimates import DetailedLookups
+from btrfs.space.profile_rules import target_of, usable_for
 from btrfs.space.usage import FsUsage
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class _Devices:
         devices = (
             (devid, total, left + freed.get(devid, 0)) for devid, total, left in self._devices
         )
-        return allocator.device_spaces(devices, kept)
+        return device_spaces(devices, kept)
 
 
 def _reserve(fs: AdviceLookups) -> int:
@@ -155,7 +156,7 @@ def _reserve(fs: AdviceLookups) -> int:
 
 def _target(usage: FsUsage, block_group_type: int) -> int:
     """Return type and profile of the chunks that the kernel will make."""
-    return allocator.target_of(block_group_type, usage.raw_space_usage, len(usage.dev_usage))
+    return target_of(block_group_type, usage.raw_space_usage, len(usage.dev_usage))
 
 
 def _space_for_data(usage: FsUsage) -> int:
@@ -164,7 +165,7 @@ def _space_for_data(usage: FsUsage) -> int:
     free = sum(
         space.total - space.used
         for space in usage.virtual_space_usage.values()
-        if allocator.usable_for(space.flags, target)
+        if usable_for(space.flags, target)
     )
     return free + usage.estimated_allocatable_virtual_data
 
@@ -187,15 +188,13 @@ def _to_balance(
     groups = [group for group in fs.block_groups() if group.flags & BLOCK_GROUP_DATA]
     groups.sort(key=lambda group: (group.used / group.length, group.vaddr))
     places = sum(
-        group.length - group.used
-        for group in groups
-        if allocator.usable_for(group.flags, data_target)
+        group.length - group.used for group in groups if usable_for(group.flags, data_target)
     )
     best: list[BlockGroupItem] = []
     growth = devices.growth(flags)
     for count, group in enumerate(groups[:_MOST_GROUPS], 1):
         # What is in it needs a place, and its own free space is none.
-        if allocator.usable_for(group.flags, data_target):
+        if usable_for(group.flags, data_target):
             places -= group.length - group.used
         places -= group.used
         if places < 0:

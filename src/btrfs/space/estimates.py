@@ -16,9 +16,11 @@ from btrfs.ondisk.items.base import ItemData
 from btrfs.ondisk.items.device import DevExtent
 from btrfs.ondisk.items.root import RootItem
 from btrfs.ondisk.key import Key
-from btrfs.space import allocator, mkfs
-from btrfs.space.allocator import DEVICE_RANGE_RESERVED, DeviceSpace, Filling, MetadataNeed
+from btrfs.space import mkfs
 from btrfs.space.counters import Counters, SpaceLookups
+from btrfs.space.devices import DEVICE_RANGE_RESERVED, DeviceSpace, device_spaces, holes_between
+from btrfs.space.filling import Filling, MetadataNeed, fill, metadata_per_data
+from btrfs.space.profile_rules import usable_for
 
 __all__ = ["DetailedLookups", "Details", "Estimates", "Targets", "details_of", "estimate"]
 
@@ -91,7 +93,7 @@ def details_of(fs: SpaceLookups) -> Details:
     csum_size = fs.fs_info().csum_size or _CRC32C_SIZE
     return Details(
         fs.nodesize,
-        allocator.metadata_per_data(csum_size, fs.sectorsize),
+        metadata_per_data(csum_size, fs.sectorsize),
         _bytes_of_reserved_trees(fs),
         tuple(fs.dev_extents()),
     )
@@ -151,7 +153,7 @@ def estimate(
         metadata_per_data=per_data,
         nodesize=details.nodesize,
     )
-    now = allocator.fill(
+    now = fill(
         _device_spaces(counters, details),
         targets.data,
         targets.metadata,
@@ -182,7 +184,7 @@ def _free_for(target: int, counters: Counters) -> int:
     return sum(
         space.total - space.used
         for space in counters.virtual.values()
-        if allocator.usable_for(space.flags, target)
+        if usable_for(space.flags, target)
     )
 
 
@@ -191,13 +193,13 @@ def _device_spaces(counters: Counters, details: Details) -> list[DeviceSpace]:
     usages = counters.devices.values()
     if details.dev_extents is not None:
         devices = ((usage.devid, usage.total, usage.unallocated) for usage in usages)
-        return allocator.device_spaces(devices, details.dev_extents)
+        return device_spaces(devices, details.dev_extents)
     return [
         DeviceSpace(
             usage.devid,
             usage.total,
             usage.unallocated,
-            allocator.holes_between(usage.total, [(DEVICE_RANGE_RESERVED, usage.allocated)]),
+            holes_between(usage.total, [(DEVICE_RANGE_RESERVED, usage.allocated)]),
         )
         for usage in usages
     ]

@@ -30,8 +30,10 @@ from btrfs.ondisk.constants import (
     BLOCK_GROUP_TYPE_MASK,
     STRIPE_LEN,
 )
-from btrfs.space import allocator
-from btrfs.space.allocator import DeviceSpace, Filling, MetadataNeed
+from btrfs.space.allocator import SMALL_FILESYSTEM
+from btrfs.space.devices import DEVICE_RANGE_RESERVED, DeviceSpace, holes_between
+from btrfs.space.filling import Filling, MetadataNeed, fill
+from btrfs.space.profile_rules import devices_used
 
 __all__ = ["DATA_PER_METADATA", "NewFilesystem", "capacity", "new_filesystem"]
 
@@ -94,7 +96,7 @@ def capacity(
         system_flags = BLOCK_GROUP_SYSTEM | metadata_flags & BLOCK_GROUP_PROFILE_MASK
     made = new_filesystem(sizes, data_flags, metadata_flags, system_flags)
     data, metadata = made.chunks.get(data_flags, 0), made.chunks.get(metadata_flags, 0)
-    filling = allocator.fill(
+    filling = fill(
         made.devices,
         data_flags,
         metadata_flags,
@@ -127,7 +129,7 @@ class _Device:
 
     devid: int
     total_bytes: int
-    end: int = allocator.DEVICE_RANGE_RESERVED
+    end: int = DEVICE_RANGE_RESERVED
     extents: list[tuple[int, int]] = field(default_factory=list)
 
     @property
@@ -144,7 +146,7 @@ class _Device:
     def space(self) -> DeviceSpace:
         """Return what is left of it."""
         taken = sum(length for _, length in self.extents)
-        holes = allocator.holes_between(self.total_bytes, self.extents)
+        holes = holes_between(self.total_bytes, self.extents)
         return DeviceSpace(self.devid, self.total_bytes, self.total_bytes - taken, holes)
 
 
@@ -183,14 +185,14 @@ def new_filesystem(
 def _make_chunk(devices: Sequence[_Device], flags: int) -> int:
     """Make a chunk; return the bytes of virtual address space of it, 0 if there is no place."""
     dev_stripes = 2 if flags & BLOCK_GROUP_DUP else 1
-    used = allocator.devices_used(flags, len(devices))
+    used = devices_used(flags, len(devices))
     if used == 0:
         return 0
     stripe_size = _stripe_size(flags, used * dev_stripes, sum(d.total_bytes for d in devices))
     # It takes the devices as they come, the last one first, no matter what space they have.
     needed = stripe_size * dev_stripes
     fitting = [device for device in reversed(devices) if device.available >= needed]
-    used = allocator.devices_used(flags, len(fitting))
+    used = devices_used(flags, len(fitting))
     for device in fitting[:used]:
         for _ in range(dev_stripes):
             device.take(stripe_size)
@@ -216,6 +218,6 @@ def _limits(type_: int, total_bytes: int) -> tuple[int, int, int]:
         return 8 * _1M, 16 * _1M, _1M
     if type_ & BLOCK_GROUP_DATA:
         return _1G, 10 * _1G, 64 * _1M
-    if total_bytes > allocator.SMALL_FILESYSTEM:
+    if total_bytes > SMALL_FILESYSTEM:
         return _1G, _1G, 32 * _1M
     return 256 * _1M, 256 * _1M, 32 * _1M

@@ -24,7 +24,6 @@ from btrfs.ondisk.constants import (
 )
 from btrfs.ondisk.printing import Printable, as_size, printed
 from btrfs.ondisk.text import pretty_size, space_profile_description
-from btrfs.space import allocator
 from btrfs.space.counters import (
     MIXED,
     BlockGroupTypeUsage as BlockGroupTypeUsage,
@@ -39,6 +38,7 @@ from btrfs.space.counters import (
     with_flags_as_text,
 )
 from btrfs.space.estimates import Estimates, Targets, details_of, estimate
+from btrfs.space.profile_rules import target_of
 
 __all__ = [
     "BlockGroupTypeUsage",
@@ -266,9 +266,7 @@ def _targets(counters: Counters, asked_for: dict[int, int], *, mixed: bool) -> T
     """
 
     def target(type_: int) -> int:
-        return asked_for.get(type_) or allocator.target_of(
-            type_, counters.raw, len(counters.devices)
-        )
+        return asked_for.get(type_) or target_of(type_, counters.raw, len(counters.devices))
 
     return Targets(
         data=target(MIXED if mixed else BLOCK_GROUP_DATA),

@@ -94,13 +94,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Move the block groups; return 1 if some of them did not move."""
-    from btrfs.balance import planning
+    from btrfs.balance import planning, running
 
     selection = _selection(args)
     _warn(args)
     with opened([args.path]) as fs:
         if not args.dry_run:
-            planning.require_balanceable(fs)
+            running.require_balanceable(fs)
         planning.require_device(fs, selection)
         selected = _load(fs, selection)
         if not selected:
@@ -183,7 +183,8 @@ def _load(fs: FileSystem, selection: Selection) -> list[BlockGroupItem]:
 
 
 def _dry_run(fs: FileSystem, selection: Selection, selected: list[BlockGroupItem]) -> int:
-    from btrfs.balance.planning import Action, estimate
+    from btrfs.balance.estimate import estimate
+    from btrfs.balance.planning import Action
     from btrfs.utils import pretty_size
 
     estimated = estimate(fs, selection, selected)
@@ -224,7 +225,7 @@ def _not_tried(step: Step) -> str:
 
 
 def _balance(fs: FileSystem, selection: Selection, selected: list[BlockGroupItem]) -> int:
-    from btrfs.balance.planning import balance
+    from btrfs.balance.running import balance
     from btrfs_atlas.progress import ProgressBar
 
     report = _Report(fs, selection, selected)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from btrfs.errors import BtrfsError
 
 if TYPE_CHECKING:
-    from btrfs.space.allocator import Filling
+    from btrfs.space.filling import Filling
 
 DESCRIPTION = """\
 Calculate how much a btrfs filesystem made on devices of these sizes would hold, and what of them it
@@ -122,7 +122,7 @@ def _plan(args: argparse.Namespace) -> _Plan:
         BtrfsError: They describe nothing that can be.
     """
     from btrfs.ondisk.constants import BLOCK_GROUP_DATA, BLOCK_GROUP_METADATA
-    from btrfs.space.allocator import TooFewDevicesError, require_devices
+    from btrfs.space.profile_rules import TooFewDevicesError, require_devices
 
     metadata, data = _profile(args.metadata), _profile(args.data)
     if args.mixed and metadata != data:
