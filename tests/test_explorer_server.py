@@ -26,7 +26,7 @@ from btrfs_atlas.explorer.atlas import Atlas, Changes
 from btrfs_atlas.explorer.render.tiles import Tile
 from btrfs_atlas.explorer.web import guard, server
 from btrfs_atlas.explorer.web.live import MAX_LISTENERS, Listener, Live
-from btrfs_atlas.explorer.web.worker_pool import BusyError, Lane, LeftError
+from btrfs_atlas.explorer.web.worker_pool import BusyError, ClientDisconnectedError, WorkerPool
 from tests import support
 from tests.support.browser import Server, served
 from tests.support.html import assert_policy, contents_of
@@ -642,42 +642,42 @@ def test_printable(name: bytes, text: str) -> None:
 
 def test_a_full_lane_refuses() -> None:
     async def scenario() -> None:
-        lane, go_on = Lane(threads=1, limit=3), threading.Event()
-        waiting = [asyncio.ensure_future(lane.run(go_on.wait)) for _ in range(3)]
+        pool, go_on = WorkerPool(threads=1, limit=3), threading.Event()
+        waiting = [asyncio.ensure_future(pool.run(go_on.wait)) for _ in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(BusyError):
-            await lane.run(go_on.wait)
+            await pool.run(go_on.wait)
         go_on.set()
         assert await asyncio.gather(*waiting) == [True] * 3
-        assert await lane.run(lambda: 7) == 7
+        assert await pool.run(lambda: 7) == 7
 
     asyncio.run(scenario())
 
 
 def test_who_leaves_a_lane_is_not_worked_for() -> None:
     async def scenario() -> None:
-        lane, go_on, done = Lane(threads=1, limit=3), threading.Event(), list[str]()
+        pool, go_on, done = WorkerPool(threads=1, limit=3), threading.Event(), list[str]()
 
         async def receive() -> dict[str, str]:
             return {"type": "http.disconnect"}
 
-        first = asyncio.ensure_future(lane.run(go_on.wait))
+        first = asyncio.ensure_future(pool.run(go_on.wait))
         await asyncio.sleep(0)
-        with pytest.raises(LeftError):
-            await lane.run(lambda: done.append("left"), receive)
+        with pytest.raises(ClientDisconnectedError):
+            await pool.run(lambda: done.append("left"), receive)
         go_on.set()
         await first
-        await lane.run(lambda: done.append("stayed"))
+        await pool.run(lambda: done.append("stayed"))
         assert done == ["stayed"]
 
     asyncio.run(scenario())
 
 
 def test_a_lane_passes_on_what_goes_wrong() -> None:
-    lane = Lane(threads=1, limit=1)
+    pool = WorkerPool(threads=1, limit=1)
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
-            asyncio.run(lane.run(lambda: 1 // 0))
+            asyncio.run(pool.run(lambda: 1 // 0))
 
 
 class FakeAtlas:

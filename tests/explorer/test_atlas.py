@@ -134,10 +134,10 @@ def test_what_cannot_be_read_is_hatched_before_extents_are_read(
 ) -> None:
     monkeypatch.setattr(worker.Worker, "_next", lambda _: None)
     with sample_atlas() as atlas:
-        entries = list(atlas._world.entries["physical"])
+        entries = list(atlas._snapshot.entries["physical"])
         entries[3] = entries[3]._replace(group=None)
-        world = atlas._world._replace(entries={"physical": entries})
-        monkeypatch.setattr(atlas, "_world", world)
+        snapshot = atlas._snapshot._replace(entries={"physical": entries})
+        monkeypatch.setattr(atlas, "_snapshot", snapshot)
         sketch = opened(atlas.sketch("physical", "hilbert", 1))
         for row, column in np.ndindex(2, 2):
             tile = atlas.tile(("physical", "hilbert", 1, row, column), "type", deadline=0.0)

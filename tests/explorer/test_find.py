@@ -18,7 +18,7 @@ from btrfs.ondisk.items.file_extent import FileExtentItem
 from btrfs.ondisk.key import Key
 from btrfs.ondisk.text import printable
 from btrfs_atlas.explorer.atlas import Atlas
-from btrfs_atlas.explorer.search import file_extents, reading
+from btrfs_atlas.explorer.search import file_extents, step_reader
 from btrfs_atlas.explorer.search.find import FindError, Found, find
 from tests import support
 from tests.lab.populate import ODD_NAMES
@@ -47,7 +47,7 @@ def atlas(request: pytest.FixtureRequest, mounted: support.LoopFilesystem) -> It
         yield opened
 
 
-def look(atlas: Atlas, query: str) -> Found:
+def found_for(atlas: Atlas, query: str) -> Found:
     return find(atlas, query, "physical", "hilbert")
 
 
@@ -82,7 +82,7 @@ def test_extents_are_those_that_the_kernel_maps(
     atlas: Atlas, mounted: support.LoopFilesystem, path: str
 ) -> None:
     pieces = mapped(mounted.mountpoint / path)
-    found = look(atlas, f"/{path}")
+    found = found_for(atlas, f"/{path}")
     assert found.kind == "file"
     assert found.title == f"/{path}"
     extents = ranges(found)
@@ -102,7 +102,7 @@ def test_extents_are_those_that_the_kernel_maps(
 
 
 def test_record(atlas: Atlas) -> None:
-    record = look(atlas, "overwritten").record()
+    record = found_for(atlas, "overwritten").record()
     assert list(record) == [
         *("query", "kind", "title", "words", "extents", "bytes", "average", "pieces"),
         *("truncated", "strip", "view"),
@@ -114,15 +114,17 @@ def test_record(atlas: Atlas) -> None:
 
 
 def test_words_about_files(atlas: Atlas) -> None:
-    words = look(atlas, "overwritten").words
+    words = found_for(atlas, "overwritten").description
     assert words[0] == "A file, 8.04MiB."
     assert any("parts of it lie in" in word for word in words)
     assert "40.00KiB of it are holes." in words
-    assert "4.24MiB of it are allocated, but not written." in look(atlas, "allocated").words
-    small = look(atlas, "files/file2")
-    assert "Its content, 100 bytes, lies inside a tree leaf." in small.words
+    assert (
+        "4.24MiB of it are allocated, but not written." in found_for(atlas, "allocated").description
+    )
+    small = found_for(atlas, "files/file2")
+    assert "Its content, 100 bytes, lies inside a tree leaf." in small.description
     assert (small.extents, small.pieces, small.view, sum(small.strip)) == (0, 0, None, 0)
-    linked = look(atlas, "names/linked").words
+    linked = found_for(atlas, "names/linked").description
     assert linked[0] == f"A file, 20 bytes, {1 + len(list(names(atlas)))} names."
 
 
@@ -135,12 +137,12 @@ def names(atlas: Atlas) -> Iterator[bytes]:
 
 
 def test_directories_are_told_from_subvolumes(atlas: Atlas) -> None:
-    folder = look(atlas, "files")
+    folder = found_for(atlas, "files")
     assert folder.extents == 0
-    assert "it has no extents" in folder.words[0]
-    assert "Say 'subvolume 5'" in folder.words[-1]
+    assert "it has no extents" in folder.description[0]
+    assert "Say 'subvolume 5'" in folder.description[-1]
     tree = btrfs.ownership.paths.lookup(atlas.fs, "volume").tree
-    assert f"Say 'subvolume {tree}'" in look(atlas, "volume").words[-1]
+    assert f"Say 'subvolume {tree}'" in found_for(atlas, "volume").description[-1]
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
@@ -148,10 +150,10 @@ def test_odd_names(atlas: Atlas, name: bytes) -> None:
     path = b"names/" + name
     inum = btrfs.ownership.paths.lookup(atlas.fs, path).inum
     for query in {printable(path), os.fsdecode(path)}:
-        found = look(atlas, query)
+        found = found_for(atlas, query)
         assert found.title == "/" + printable(path)
-        assert any(word.startswith(f"Inode {inum} in subvolume 5") for word in found.words)
-        for text in (found.title, *found.words):
+        assert any(word.startswith(f"Inode {inum} in subvolume 5") for word in found.description)
+        for text in (found.title, *found.description):
             assert text.isprintable()
         json.dumps(found.record(), ensure_ascii=False).encode()
 
@@ -159,23 +161,23 @@ def test_odd_names(atlas: Atlas, name: bytes) -> None:
 def test_paths_from_the_mount_point(mounted: support.LoopFilesystem) -> None:
     top = mounted.mountpoint
     with Atlas([str(top)]) as atlas:
-        expected = ranges(look(atlas, "/volume/nested/file"))
-        assert ranges(look(atlas, f"{top}/volume/nested/file")) == expected
-        assert look(atlas, str(top)).title == "/"
+        expected = ranges(found_for(atlas, "/volume/nested/file"))
+        assert ranges(found_for(atlas, f"{top}/volume/nested/file")) == expected
+        assert found_for(atlas, str(top)).title == "/"
         with pytest.raises(FindError, match="no such path"):
-            look(atlas, f"{top}x/volume/nested/file")
+            found_for(atlas, f"{top}x/volume/nested/file")
 
 
 def test_paths_from_a_subvolume_or_folder(mounted: support.LoopFilesystem) -> None:
     top = mounted.mountpoint
     with Atlas([str(top / "volume")]) as atlas:
-        found = look(atlas, f"{top}/volume/nested/file")
+        found = found_for(atlas, f"{top}/volume/nested/file")
         assert ranges(found)
         # From the subvolume that was opened, as there is no such path from the top level.
-        again = look(atlas, "nested/file")
+        again = found_for(atlas, "nested/file")
         assert (again.title, ranges(again)) == ("/volume/nested/file", ranges(found))
     with Atlas([str(top / "compressed")]) as atlas:
-        assert look(atlas, f"{top}/compressed/zlib").title == "/compressed/zlib"
+        assert found_for(atlas, f"{top}/compressed/zlib").title == "/compressed/zlib"
 
 
 def test_no_path_of_the_system_is_read(mounted: support.LoopFilesystem, tmp_path: Path) -> None:
@@ -183,24 +185,24 @@ def test_no_path_of_the_system_is_read(mounted: support.LoopFilesystem, tmp_path
     with Atlas([str(mounted.mountpoint)]) as atlas:
         for query in (f"{tmp_path}/outside", f"{mounted.mountpoint}/../../../etc/passwd"):
             with pytest.raises(FindError, match="no such path"):
-                look(atlas, query)
+                found_for(atlas, query)
 
 
 def test_inodes(atlas: Atlas) -> None:
     tree, inum = btrfs.ownership.paths.lookup(atlas.fs, "volume/nested/file")
     expected = expected_extents(atlas.fs, tree, inum)
     for query in (f"inode {inum} in {tree}", f"INODE {hex(inum)}  in volume/nested"):
-        found = look(atlas, query)
+        found = found_for(atlas, query)
         assert (found.kind, ranges(found)) == ("inode", expected)
-        assert f"Inode {inum} in subvolume {tree}: /volume/nested/file" in found.words
-    anywhere = look(atlas, f"inode {inum}")
+        assert f"Inode {inum} in subvolume {tree}: /volume/nested/file" in found.description
+    anywhere = found_for(atlas, f"inode {inum}")
     assert anywhere.title == f"inode {inum} in subvolume 5"
-    assert "say 'inode" in anywhere.words[-1]
+    assert "say 'inode" in anywhere.description[-1]
     only = btrfs.ownership.paths.lookup(atlas.fs, "writable/more/file7")
     with pytest.raises(FindError, match=f"no inode 999999 in subvolume {only.tree}"):
-        look(atlas, f"inode 999999 in {only.tree}")
+        found_for(atlas, f"inode 999999 in {only.tree}")
     with pytest.raises(FindError, match="no inode 999999 in any subvolume"):
-        look(atlas, "inode 999999")
+        found_for(atlas, "inode 999999")
 
 
 def test_virtual_addresses(atlas: Atlas) -> None:
@@ -211,48 +213,48 @@ def test_virtual_addresses(atlas: Atlas) -> None:
     blocks = [extent for extent in known if extent not in data]
     for vaddr, length in (*data[:20], *data[-20:], *blocks[:5]):
         for query in (f"vaddr {vaddr}", hex(vaddr + length // 2), str(vaddr + length - 1)):
-            found = look(atlas, query)
+            found = found_for(atlas, query)
             assert (found.kind, ranges(found)) == ("vaddr", [(vaddr, length)])
             assert (found.extents, found.bytes) == (1, length)
-    assert look(atlas, str(blocks[0][0])).words[0].startswith("A tree block, 16.00KiB")
+    assert found_for(atlas, str(blocks[0][0])).description[0].startswith("A tree block, 16.00KiB")
     gaps = [
         (start + length, after - start - length)
         for (start, length), (after, _) in pairwise(data)
         if start + length < after
     ]
     vaddr, length = max(gaps[:-1], key=lambda gap: gap[1])
-    found = look(atlas, str(vaddr + length // 2))
+    found = found_for(atlas, str(vaddr + length // 2))
     assert found.title.startswith("free space")
     assert (found.extents, found.bytes, found.view is None) == (0, 0, False)
 
 
 def test_block_groups(atlas: Atlas) -> None:
     for vaddr, group in atlas.groups.items():
-        found = look(atlas, f"group {vaddr}")
+        found = found_for(atlas, f"group {vaddr}")
         assert (found.kind, ranges(found)) == ("group", [(vaddr, group.length)])
         assert found.bytes == group.used
         items = list(atlas.fs.extents(vaddr, vaddr + group.length - 1))
         assert found.extents == len(items)
     vaddr = min(atlas.groups)
     with pytest.raises(FindError) as caught:
-        look(atlas, f"group {vaddr + 4096}")
+        found_for(atlas, f"group {vaddr + 4096}")
     assert caught.value.hint == f"the block group that holds this address is 'group {vaddr}'"
 
 
 def test_subvolumes(atlas: Atlas) -> None:
     for subvolume in btrfs.ownership.subvolumes.of_filesystem(atlas.fs):
         expected = expected_extents(atlas.fs, subvolume.id)
-        found = look(atlas, f"subvolume {subvolume.id}")
+        found = found_for(atlas, f"subvolume {subvolume.id}")
         assert (found.kind, ranges(found)) == ("subvolume", expected)
         if subvolume.path is not None:
-            by_path = look(atlas, f"subvolume {printable(subvolume.path)}")
+            by_path = found_for(atlas, f"subvolume {printable(subvolume.path)}")
             assert ranges(by_path) == expected
-            assert f"Its path is /{printable(subvolume.path)}" in by_path.words
-    top = look(atlas, "subvolume 5")
+            assert f"Its path is /{printable(subvolume.path)}" in by_path.description
+    top = found_for(atlas, "subvolume 5")
     assert ranges(top) == expected_extents(atlas.fs, 5)
-    assert "parts of its files lie in" in " ".join(top.words)
-    assert ranges(look(atlas, "subvolume /")) == ranges(top)
-    snapshot = " ".join(look(atlas, "subvolume readonly").words)
+    assert "parts of its files lie in" in " ".join(top.description)
+    assert ranges(found_for(atlas, "subvolume /")) == ranges(top)
+    snapshot = " ".join(found_for(atlas, "subvolume readonly").description)
     assert "Made as a snapshot in generation" in snapshot
     assert "read-only" in snapshot
 
@@ -282,7 +284,7 @@ def test_subvolumes(atlas: Atlas) -> None:
 )
 def test_what_is_not_there(atlas: Atlas, query: str, message: str) -> None:
     with pytest.raises(FindError, match=message) as caught:
-        look(atlas, query)
+        found_for(atlas, query)
     assert str(caught.value).isprintable()
     assert (caught.value.hint or "").isprintable()
 
@@ -295,19 +297,19 @@ def test_unknown_line_and_curve(atlas: Atlas) -> None:
 
 
 def test_too_many_extents(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = look(atlas, "subvolume 5")
+    whole = found_for(atlas, "subvolume 5")
     monkeypatch.setattr(file_extents, "MAX_EXTENTS", 100)
-    found = look(atlas, "subvolume 5")
+    found = found_for(atlas, "subvolume 5")
     assert found.truncated
     assert found.extents == 100
     assert set(ranges(found)) <= set(ranges(whole))
-    assert "There may be more" in " ".join(found.words)
+    assert "There may be more" in " ".join(found.description)
     assert not whole.truncated
 
 
 def test_too_long(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MAX_SECONDS", -1.0)
-    found = look(atlas, "subvolume 5")
+    monkeypatch.setattr(step_reader, "MAX_SECONDS", -1.0)
+    found = found_for(atlas, "subvolume 5")
     assert found.truncated
     assert found.extents == 0
 
@@ -325,12 +327,12 @@ def test_where_it_lies(tmp_path: Path, profile: str, devices: int, copies: int) 
             (fs.mountpoint / name).write_bytes(os.urandom(size))
         fs.sync()
         with Atlas([str(fs.mountpoint)]) as atlas:
-            found = look(atlas, "second")
+            found = found_for(atlas, "second")
             assert found.bytes == 5 << 20
             on_line = sum(found.strip) * atlas.lines["physical"].total_bytes / 256
             assert on_line == pytest.approx(copies * found.bytes)
             told = f"With its copies, it takes {copies * 5}.00MiB on the devices."
-            assert (told in found.words) == (copies > 1)
+            assert (told in found.description) == (copies > 1)
             beginning = mapped(fs.mountpoint / "second")[0].vaddr
             for space in atlas.lines:
                 for curve in ("hilbert", "snake", "linear"):
@@ -360,8 +362,8 @@ def test_pieces_are_contiguous_runs(tmp_path: Path) -> None:
                 os.fsync(file.fileno())
         fs.sync()
         with Atlas([str(fs.mountpoint)]) as atlas:
-            odd, even = (look(atlas, path.name) for path in paths)
-            both = look(atlas, "subvolume 5")
+            odd, even = (found_for(atlas, path.name) for path in paths)
+            both = found_for(atlas, "subvolume 5")
     assert odd.extents == even.extents == 10
     runs = len(joined(ranges(odd)))
     assert odd.pieces == runs
@@ -400,8 +402,10 @@ def test_extents_that_cannot_be(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -
     begin, end = group.vaddr, group.vaddr + group.length
     vaddr = np.array([0, begin, begin + 4096, end - 4096, 1 << 61])
     length = np.array([4096, 1 << 61, 4096, 1 << 61, 4096])
-    monkeypatch.setattr(file_extents.Used, "extents", property(lambda _: (vaddr, length)))
-    found = look(atlas, "overwritten")
+    monkeypatch.setattr(
+        file_extents.FileExtentSummary, "extents", property(lambda _: (vaddr, length))
+    )
+    found = found_for(atlas, "overwritten")
     assert ranges(found) == [(begin, 4096), (begin + 4096, 4096), (end - 4096, 4096)]
     assert found.bytes == 3 * 4096
 
@@ -409,18 +413,18 @@ def test_extents_that_cannot_be(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -
 def test_damaged_tree(original: Path, tmp_path: Path) -> None:
     """What cannot be read is told, and what can be is found all the same."""
     with Atlas([str(original)]) as atlas:
-        whole = look(atlas, "subvolume 5")
+        whole = found_for(atlas, "subvolume 5")
     tree = constants.FS_TREE_OBJECTID
     with Atlas([str(damaged(original, tmp_path, tree))]) as atlas:
-        found = look(atlas, "subvolume 5")
+        found = found_for(atlas, "subvolume 5")
         assert set(ranges(found)) <= set(ranges(whole))
-        assert found.words[-1].startswith("Some of it could not be read: ")
-        assert found.words[-1].isprintable()
+        assert found.description[-1].startswith("Some of it could not be read: ")
+        assert found.description[-1].isprintable()
 
 
 def test_dump_of_metadata() -> None:
     with Atlas([str(SAMPLE)]) as atlas:
-        found = [look(atlas, f"subvolume {name}") for name in ("home", "snapshots/home-1")]
+        found = [found_for(atlas, f"subvolume {name}") for name in ("home", "snapshots/home-1")]
         for space in atlas.lines:
             assert find(atlas, "subvolume home", space, "hilbert").extents == found[0].extents
     assert all(each.extents > 0 for each in found)

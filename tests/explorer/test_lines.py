@@ -46,7 +46,7 @@ def test_bytes_of_a_file_lie_where_the_line_says(striped: support.LoopFilesystem
     file = striped.mountpoint / "numbers"
     content = file.read_bytes()
     with FileSystem(striped.mountpoint) as fs:
-        now = snapshot.look(fs)
+        now = snapshot.take_snapshot(fs)
     physical = now.lines[lines.PHYSICAL]
     compared = 0
     with file.open("rb") as opened:
@@ -75,7 +75,7 @@ def read(image: Path, paddr: int) -> bytes:
 
 def test_virtual_line_leads_to_the_first_copy(striped: support.LoopFilesystem) -> None:
     with FileSystem(striped.mountpoint) as fs:
-        now = snapshot.look(fs)
+        now = snapshot.take_snapshot(fs)
     virtual, physical = now.lines[lines.VIRTUAL], now.lines[lines.PHYSICAL]
     for part in virtual.parts:
         for offset in range(0, part.length, part.length // 7):

@@ -58,9 +58,9 @@ def run(args: argparse.Namespace) -> None:
     """Serve the map until it is interrupted."""
     _check(args)
     from btrfs_atlas.explorer.web import guard
-    from btrfs_atlas.explorer.web.bind import listen
+    from btrfs_atlas.explorer.web.bind import bind
 
-    with listen(args.host, args.port) as sock:
+    with bind(args.host, args.port) as sock:
         atlas = _atlas(args)
         token = guard.new_token()
         hosts = guard.Hosts(args.host, sock.getsockname()[1])

@@ -2,21 +2,16 @@
 
 From the bottom up:
 
-    lines       the address lines that can be shown, and what of the filesystem lies where on them
-    world       what is known without reading extents, and what changes from commit to commit
-    store       extents in memory, loaded block group by block group
-    levels      the same with less detail, for the lower zooms
-    colourings  what the colours mean
-    ground      what of the extents lies on a tile, in as much detail as its pixels can show
-    tiles       squares of the map, drawn by the engine of the heatmap package
-    atlas       all of that for one filesystem
-    reading     reading for one question, a step at a time
-    questions   what somebody looks for, and what it leads to; file_extents sums up what files use
-    find        from a question to places on the map
-    details     from a place on the map to what there is to know about it
-    overview    what a page has to know first: the filesystem as a whole, and the legends
-    page        the page in one piece, made of what is in static/
-    server      the page and its data over HTTP, with lanes (threads) and live (events); guard
-                keeps everybody else out, listening and running are the socket and uvicorn
-    export      the overview as a single file
+    model/       what is known of a filesystem: its address lines, a snapshot of devices, chunks and
+                 block groups, extents in memory, the worker that reads them
+    render/      what lies on a tile and what it looks like: pure functions of extents and squares
+    tile_source  what tiles are drawn from: the cache, the worker and the pure functions together
+    legends      what the colours mean, and how many bytes have which one
+    atlas        all of that for one filesystem
+    search/      queries and their results, details of a pixel
+    web/         the same over HTTP: server, guard, pools of threads, live events, the page; and
+                 as a file: export
+    static/      the page: JavaScript modules and style sheets
+
+What the colours are is declared in :mod:`heatmap.colourings`.
 """

@@ -17,7 +17,12 @@ from btrfs.ctree import BlockGroupItem, Chunk, FileSystem
 from btrfs_atlas.explorer import legends
 from btrfs_atlas.explorer.legends import Legend
 from btrfs_atlas.explorer.model.lines import Line
-from btrfs_atlas.explorer.model.snapshot import World, changed_groups, last_generation, look
+from btrfs_atlas.explorer.model.snapshot import (
+    Snapshot,
+    changed_groups,
+    last_generation,
+    take_snapshot,
+)
 from btrfs_atlas.explorer.render import tiles
 from btrfs_atlas.explorer.render.coverage import with_unread_groups
 from btrfs_atlas.explorer.render.tiles import Square, Tile, TileKey
@@ -84,7 +89,7 @@ class Atlas:
         self.lock = threading.RLock()
         self.fs: FileSystem = open_filesystem()
         try:
-            self._world = look(self.fs)
+            self._snapshot = take_snapshot(self.fs)
             self.trees = Trees(known_trees(self.fs))
         except BaseException:
             self.fs.close()
@@ -115,27 +120,27 @@ class Atlas:
     @property
     def generation(self) -> int:
         """The generation that is shown."""
-        return self._world.generation
+        return self._snapshot.generation
 
     @property
     def groups(self) -> dict[int, BlockGroupItem]:
         """The block groups, by virtual address, ascending."""
-        return self._world.groups
+        return self._snapshot.groups
 
     @property
     def chunks(self) -> dict[int, Chunk]:
         """The chunks, by virtual address, ascending."""
-        return self._world.chunks
+        return self._snapshot.chunks
 
     @property
     def lines(self) -> dict[str, Line]:
         """The address lines, by their names."""
-        return self._world.lines
+        return self._snapshot.lines
 
     @property
     def device_paths(self) -> dict[int, str]:
-        """Paths of the devices by devid; see `World.device_paths`."""
-        return self._world.device_paths
+        """Paths of the devices by devid; see `Snapshot.device_paths`."""
+        return self._snapshot.device_paths
 
     # Pictures.
 
@@ -150,11 +155,11 @@ class Atlas:
         Raises:
             ValueError: There is no such tile, or colouring.
         """
-        world = self._world
-        square = _square(world, key)
+        snapshot = self._snapshot
+        square = _square(snapshot, key)
         active = self._active(colour, square)
         if isinstance(active, GroupColouring):
-            intervals = self._group_intervals(world, square.line.name, colour, active.colours)
+            intervals = self._group_intervals(snapshot, square.line.name, colour, active.colours)
             near = _overlapping(intervals, square.ranges())
             return Tile(tiles.draw(square, near, active.colours.palette), complete=True)
         if deadline is None:
@@ -163,7 +168,7 @@ class Atlas:
         by_group = active.colours.unread
         groups: Intervals | None = None
         if by_group is not None:
-            groups = self._group_intervals(world, square.line.name, colour, by_group)
+            groups = self._group_intervals(snapshot, square.line.name, colour, by_group)
         return Tile(tiles.draw(square, *with_unread_groups(coverage, active, groups)), complete)
 
     def sketch(self, space: str, curve: str, zoom: int) -> bytes:
@@ -174,11 +179,11 @@ class Atlas:
         Raises:
             ValueError: There is no such space, curve or zoom.
         """
-        world = self._world
-        line = _square(world, (space, curve, zoom, 0, 0)).line
+        snapshot = self._snapshot
+        line = _square(snapshot, (space, curve, zoom, 0, 0)).line
         by_type = colouring("type").at(math.inf)
         assert isinstance(by_type, GroupColours)
-        intervals = self._group_intervals(world, space, "type", by_type)
+        intervals = self._group_intervals(snapshot, space, "type", by_type)
         return tiles.draw_whole(line, curve, zoom, intervals, by_type.palette)
 
     def borders(self, key: TileKey) -> bytes:
@@ -187,7 +192,7 @@ class Atlas:
         Raises:
             ValueError: There is no such tile.
         """
-        return tiles.borders(_square(self._world, key))
+        return tiles.borders(_square(self._snapshot, key))
 
     def found(self, key: TileKey, start: Addresses, length: Addresses) -> bytes:
         """Return marks on what was found, as PNG.
@@ -200,7 +205,7 @@ class Atlas:
         Raises:
             ValueError: There is no such tile.
         """
-        return tiles.marks(_square(self._world, key), start, length, "found")
+        return tiles.marks(_square(self._snapshot, key), start, length, "found")
 
     def changed(self, key: TileKey, groups: Iterable[int]) -> bytes:
         """Return marks on block groups, given by their virtual addresses, as PNG.
@@ -212,7 +217,7 @@ class Atlas:
         Raises:
             ValueError: There is no such tile.
         """
-        square = _square(self._world, key)
+        square = _square(self._snapshot, key)
         parts = sorted(
             (part.start, part.length) for group in groups for part in square.line.parts_of(group)
         )
@@ -229,20 +234,20 @@ class Atlas:
         Raises:
             ValueError: There is no such space, zoom or colouring.
         """
-        world = self._world
-        square = _square(world, (space, "hilbert", zoom, 0, 0))
+        snapshot = self._snapshot
+        square = _square(snapshot, (space, "hilbert", zoom, 0, 0))
         line, active = square.line, self._active(colour, square)
         if isinstance(active, GroupColouring):
-            intervals = self._group_intervals(world, space, colour, active.colours)
+            intervals = self._group_intervals(snapshot, space, colour, active.colours)
             return legends.of_groups(active, intervals, line.total_bytes)
         self._source.survey(line, active)
         counts = {
-            vaddr: self._source.byte_counts(line, vaddr, active.name) for vaddr in world.groups
+            vaddr: self._source.byte_counts(line, vaddr, active.name) for vaddr in snapshot.groups
         }
         # What cannot be read, or is too much for the memory, will not be read later either.
         failed = {vaddr for vaddr in counts if self._source.failure(vaddr) is not None}
         unreadable = sum(part.length for part in line.parts if self.is_unreadable(part.vaddr))
-        return legends.of_extents(active, line, world.groups, counts, failed, unreadable)
+        return legends.of_extents(active, line, snapshot.groups, counts, failed, unreadable)
 
     def read_ahead(self, space: str, colour: str, zoom: int) -> None:
         """Have read what the tiles of a zoom need, before they are asked for.
@@ -250,7 +255,7 @@ class Atlas:
         Raises:
             ValueError: There is no such space, zoom or colouring.
         """
-        square = _square(self._world, (space, "hilbert", zoom, 0, 0))
+        square = _square(self._snapshot, (space, "hilbert", zoom, 0, 0))
         active = self._active(colour, square)
         if isinstance(active, ExtentColouring):
             self._source.survey(square.line, active)
@@ -305,14 +310,14 @@ class Atlas:
     def refresh(self) -> Changes | None:
         """Look whether anything changed, and show it from now on; None if nothing did."""
         with self.lock:
-            before = self._world
+            before = self._snapshot
             if last_generation(self.fs) == before.generation:
                 return None
-            now = look(self.fs)
+            now = take_snapshot(self.fs)
             groups = changed_groups(self.fs, before, now)
             self._source.show(now.groups, now.lines, groups)
             self._names = {}
-            self._world = now
+            self._snapshot = now
             if now.generation > self._context.generation:
                 self._context = self._new_context()
                 active = self._extent_colourings()
@@ -344,23 +349,23 @@ class Atlas:
         return [one for one in active if isinstance(one, ExtentColouring)]
 
     def _group_intervals(
-        self, world: World, space: str, colour: str, colours: GroupColours
+        self, snapshot: Snapshot, space: str, colour: str, colours: GroupColours
     ) -> Intervals:
         """Return what lies on a line, block groups in one colouring."""
-        key = world.generation, space, colour
+        key = snapshot.generation, space, colour
         found = self._by_group.get(key)
         if found is None:
-            found = intervals_of_groups(world.entries[space], colours)
-            current = {k: one for k, one in self._by_group.items() if k[0] == world.generation}
+            found = intervals_of_groups(snapshot.entries[space], colours)
+            current = {k: one for k, one in self._by_group.items() if k[0] == snapshot.generation}
             self._by_group = {**current, key: found}
         return found
 
 
-def _square(world: World, key: TileKey) -> Square:
+def _square(snapshot: Snapshot, key: TileKey) -> Square:
     space, curve, zoom, row, column = key
-    if space not in world.lines:
-        raise ValueError(f"unknown space {space!r} (there are {', '.join(world.lines)})")
-    square = Square(world.lines[space], curve, zoom, row, column)
+    if space not in snapshot.lines:
+        raise ValueError(f"unknown space {space!r} (there are {', '.join(snapshot.lines)})")
+    square = Square(snapshot.lines[space], curve, zoom, row, column)
     square.check()
     return square
 

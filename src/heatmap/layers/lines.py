@@ -184,6 +184,20 @@ class AddressLine:
             return StripeRanges(start, length, np.arange(start.size))
         return geometry_of(chunk).in_stripe(part.stripe, start, length)
 
+    def contiguous_end(self, part: Part, address: int, end: int) -> int:
+        """Return up to where bytes of a part follow one another in virtual addresses, too.
+
+        Args:
+            part: The part.
+            address: Byte of the line that the range begins at, inside the part.
+            end: Where it ends at the latest.
+        """
+        chunk = self._chunks.get(part.vaddr)
+        length = min(end, part.start + part.length) - address
+        if part.stripe is not None and chunk is not None:
+            length = geometry_of(chunk).contiguous_length(address - part.start, length)
+        return address + length
+
     def parity_length(self, group: int, start: Addresses, length: Addresses) -> int:
         """Return the bytes of parity on the line of ranges of a block group."""
         chunk = self._chunks.get(group)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from btrfs_atlas.explorer.model.lines import Line
 
 
-class World(NamedTuple):
+class Snapshot(NamedTuple):
     """A filesystem as it was at one moment.
 
     Attributes:
@@ -44,8 +44,8 @@ class World(NamedTuple):
     device_paths: dict[int, str]
 
 
-def look(fs: FileSystem) -> World:
-    """Return what there is now.
+def take_snapshot(fs: FileSystem) -> Snapshot:
+    """Return the filesystem as it is now.
 
     Raises:
         HeatmapError: There is nothing that could be shown.
@@ -64,7 +64,7 @@ def look(fs: FileSystem) -> World:
         entries_on_device(fs, device, end - device.total_bytes, find)
         for device, end in zip(devices, ends, strict=True)
     )
-    return World(
+    return Snapshot(
         generation,
         groups,
         chunks,
@@ -92,7 +92,7 @@ def last_generation(fs: FileSystem) -> int:
     return fs.fs_info().generation
 
 
-def changed_groups(fs: FileSystem, before: World, now: World) -> list[int]:
+def changed_groups(fs: FileSystem, before: Snapshot, now: Snapshot) -> list[int]:
     """Return the virtual addresses of the block groups that differ, ascending."""
     changed = {
         vaddr
@@ -119,9 +119,9 @@ def _device_paths(fs: FileSystem, devices: Sequence[DevItem]) -> dict[int, str]:
     return {devid: path or unknown for devid, path in paths.items()}
 
 
-def _signature(world: World, vaddr: int) -> object:
+def _signature(snapshot: Snapshot, vaddr: int) -> object:
     """Return what changes when anything is allocated, freed or moved in a block group."""
-    group, chunk = world.groups.get(vaddr), world.chunks.get(vaddr)
+    group, chunk = snapshot.groups.get(vaddr), snapshot.chunks.get(vaddr)
     stripes = () if chunk is None else [(s.devid, s.offset) for s in chunk.stripes]
     return group and (group.used, group.flags, group.length), tuple(stripes)
 

@@ -1,1 +1,1 @@
-"""Questions about the map and their answers."""
+"""Searches on the map and details of its pixels."""

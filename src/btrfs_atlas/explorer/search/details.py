@@ -1,8 +1,7 @@
-"""Details: from a place on the map to what there is to know about it.
+"""Details: what a pixel of the map shows.
 
-A place is a pixel. `at()` says what it shows, from memory alone, as quick as somebody points at
-it. `details()` says more: it reads the extents of the block group, and finds the files that own the
-extent. What they return is plain data, to be written as JSON, in which numbers that can exceed
+`at()` tells it from memory alone, as quickly as the mouse moves. `details()` tells more: it reads
+the extents of the block group, and finds the files that own the extent. What they return is plain data, to be written as JSON, in which numbers that can exceed
 2^53 are text: addresses, generations, and the numbers of inodes and trees.
 
 What cannot be known, on a damaged filesystem for instance, is said in a note.
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 
 from btrfs import utils
 from btrfs.errors import BtrfsError, ItemNotFoundError
-from btrfs.ondisk.constants import STRIPE_LEN
 from btrfs.ondisk.text import printable
 from btrfs.ownership import backrefs
 from btrfs.ownership.paths import Paths
@@ -65,7 +63,7 @@ def at(atlas: Atlas, space: str, curve: str, zoom: int, row: int, column: int) -
 
 
 def details(atlas: Atlas, space: str, curve: str, zoom: int, row: int, column: int) -> Record:
-    """Return all that there is to know about a pixel; reads what is needed for it.
+    """Return all that is known about a pixel; reads what is needed for it.
 
     Args:
         atlas: The map.
@@ -185,34 +183,33 @@ def _sector(first: int, length: int, sectorsize: int) -> int:
     return -(-first // sectorsize) * sectorsize
 
 
-def _extent_in(line: Line, extents: Extents, first: int, behind: int) -> int | None:
+def _extent_in(line: Line, extents: Extents, start: int, end: int) -> int | None:
     """Return the index of the first extent on a range of a line; None if there is none.
 
     Args:
         line: The line.
-        extents: Those of the block group that the range begins in; what lies behind does not count.
-        first: First byte of the range.
-        behind: First byte behind it.
+        extents: Those of the block group that the range begins in; what follows it does not count.
+        start: First byte of the range.
+        end: Where it ends.
     """
-    part = line.parts_between(first, first + 1)[0]
-    behind = min(behind, part.start + part.length)
-    while first < behind:
-        # Only so far are bytes sure to follow one another in virtual addresses, too.
-        end = min(behind, first + STRIPE_LEN - (first - part.start) % STRIPE_LEN)
-        vaddr = line.locate(first).vaddr
-        index = None if vaddr is None else _extent_between(extents, vaddr, vaddr + end - first)
+    part = line.parts_between(start, start + 1)[0]
+    end = min(end, part.start + part.length)
+    while start < end:
+        stop = line.contiguous_end(part, start, end)
+        vaddr = line.locate(start).vaddr
+        index = None if vaddr is None else _extent_between(extents, vaddr, vaddr + stop - start)
         if index is not None:
             return index
-        first = end
+        start = stop
     return None
 
 
-def _extent_between(extents: Extents, first: int, behind: int) -> int | None:
-    """Return the index of the first extent that touches a range of virtual addresses."""
-    index = extents.at(first)
+def _extent_between(extents: Extents, start: int, end: int) -> int | None:
+    """Return the index of the first extent that overlaps a range of virtual addresses."""
+    index = extents.at(start)
     if index is None:
-        after = int(np.searchsorted(extents.vaddr, first))
-        if after < len(extents) and extents.vaddr[after] < behind:
+        after = int(np.searchsorted(extents.vaddr, start))
+        if after < len(extents) and extents.vaddr[after] < end:
             index = after
     return index
 

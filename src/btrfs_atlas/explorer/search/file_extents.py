@@ -1,4 +1,4 @@
-"""What files use: file extent items, summed up in bulk, and words about them."""
+"""What files use: file extent items, summed up in bulk."""
 
 from __future__ import annotations
 
@@ -10,28 +10,27 @@ from numpy.typing import NDArray
 from btrfs.ondisk import constants
 from btrfs.ondisk.items.file_extent import FileExtentItem
 from btrfs.ondisk.key import Key
-from btrfs.ondisk.text import counted
-from btrfs_atlas.explorer.search.reading import MAX_EXTENTS, MAX_SECONDS, Reader, size_text
+from btrfs_atlas.explorer.search.step_reader import MAX_EXTENTS, StepReader
 
 if TYPE_CHECKING:
     from btrfs.ondisk.columns import Columns, ItemBatch
 
-__all__ = ["Used", "words_of_file", "words_of_files"]
+__all__ = ["FileExtentSummary"]
 
 Addresses = NDArray[np.int64]
 
 
-class Used:
+class FileExtentSummary:
     """What a number of file extent items refer to, summed up.
 
     Attributes:
         size: Bytes of the file, if it is one.
         first: Virtual address of the first extent that was met.
-        items: How many refer to extents on disk,
-        prealloc_bytes: How many bytes of files they only reserve, and
-        filled: How many bytes before the end of the file they fill.
-        inline: How many hold the content themselves, and
-        inline_bytes: Its length.
+        items: How many refer to extents on disk.
+        prealloc_bytes: How many bytes of files these only reserve.
+        filled: How many bytes before the end of the file these fill.
+        inline: How many hold the content themselves.
+        inline_bytes: Bytes of content in these.
         truncated: Whether there may be more.
     """
 
@@ -55,7 +54,7 @@ class Used:
         self._vaddr, self._length, self._kept = [vaddr], [length], vaddr.size
         return vaddr, length
 
-    def read(self, reader: Reader, tree: int, first: Key, last: Key) -> None:
+    def read(self, reader: StepReader, tree: int, first: Key, last: Key) -> None:
         """Read the file extents between two keys, as far as the limits allow."""
         for batch in reader.batches(tree, first, last):
             self._add(_file_extents(batch))
@@ -89,60 +88,6 @@ class Used:
         self._vaddr.append(vaddr)
         self._length.append(length)
         self._kept += vaddr.size
-
-
-def words_of_file(used: Used, sectorsize: int) -> list[str]:
-    """Return in words how a file is cut up, and what of it lies in no extent.
-
-    Args:
-        used: What it uses.
-        sectorsize: Bytes of the smallest extent of data.
-    """
-    words = _pieces(used, "it")
-    if used.inline:
-        words.append(f"Its content, {size_text(used.inline_bytes)}, lies inside a tree leaf.")
-    holes = (used.size - used.filled) // sectorsize * sectorsize
-    if holes > 0 and not (used.inline or used.truncated):
-        words.append(f"{size_text(holes)} of it are holes.")
-    return words + _end(used)
-
-
-def words_of_files(used: Used) -> list[str]:
-    """Return in words how the files of a subvolume are cut up."""
-    words = _pieces(used, "its files")
-    if used.inline:
-        verb = "lies" if used.inline == 1 else "lie"
-        words.append(
-            f"{counted(used.inline, 'small file')} {verb} inside tree leaves:"
-            f" {size_text(used.inline_bytes)}."
-        )
-    return words + _end(used)
-
-
-def _pieces(used: Used, whose: str) -> list[str]:
-    """Return in words how files are cut up, where the number of extents does not tell."""
-    words = []
-    extents = used.extents[0].size
-    if used.items != extents:
-        verb = "lies" if used.items == 1 else "lie"
-        words.append(
-            f"{counted(used.items, 'part')} of {whose} {verb} in {counted(extents, 'extent')}."
-        )
-    if used.prealloc_bytes:
-        words.append(f"{size_text(used.prealloc_bytes)} of {whose} are allocated, but not written.")
-    return words
-
-
-def _end(used: Used) -> list[str]:
-    """Return in words that the search came to no end, if it did not."""
-    if not used.truncated:
-        return []
-    return [
-        (
-            f"There may be more: a search ends after {counted(MAX_EXTENTS, 'extent')}"
-            f" or {MAX_SECONDS:.0f} seconds."
-        )
-    ]
 
 
 def _file_extents(batch: ItemBatch) -> Columns:

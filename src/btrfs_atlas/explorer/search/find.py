@@ -1,17 +1,10 @@
-r"""Find: from a question to places on the map.
+r"""Find: from a query to ranges of the map.
 
-What can be asked for:
-
-    /home/fred/notes        a path, from the top of the filesystem or of the subvolume that is
-                            mounted; of a mounted filesystem also one that begins with its folder
-    inode 257, inode 257 in 256, inode 257 in home/fred
-    vaddr 30408704, or only the number, or 0x1d00000: the extent that holds this address
-    group 30408704          the block group that begins there
-    subvolume 256, subvolume home/fred
-
-The answer is a number of ranges of virtual addresses, which light up, and words about them. All of
-it comes from the trees of the filesystem: no path of the running system is ever opened. Names can
-be given as they are printed, with ``\n`` and ``\xff`` for what is no text.
+:mod:`.parse` says what can be asked for, :mod:`.queries` answers from the trees of the filesystem,
+:mod:`.descriptions` puts the answer into sentences. No path of the running system is ever opened.
+A path begins at the top of the filesystem or of the subvolume that is mounted, or with the folder
+that the filesystem is mounted on. Names can be given as they are printed, with ``\n`` and ``\xff``
+for bytes that are no text.
 
 A search ends after so many seconds or extents, and says so. It holds the lock of the atlas for one
 step at a time, so that the map can be drawn meanwhile.
@@ -27,8 +20,17 @@ from numpy.typing import NDArray
 
 from btrfs.errors import BtrfsError
 from btrfs_atlas.explorer.model.lines import PHYSICAL, TILE_ORDER
-from btrfs_atlas.explorer.search.queries import Matter, answer
-from btrfs_atlas.explorer.search.reading import FindError, Reader, size_text, text_of
+from btrfs_atlas.explorer.search.descriptions import (
+    copies_description,
+    description,
+    shown,
+    title,
+)
+from btrfs_atlas.explorer.search.errors import FindError
+from btrfs_atlas.explorer.search.parse import parse
+from btrfs_atlas.explorer.search.queries import answer
+from btrfs_atlas.explorer.search.results import QueryResult
+from btrfs_atlas.explorer.search.step_reader import StepReader
 from heatmap import curves
 from heatmap.colourings.type import EXTENTS_BELOW
 
@@ -49,10 +51,10 @@ class Found:
     """What was found.
 
     Attributes:
-        query: The question.
+        query: The query.
         kind: 'file', 'inode', 'vaddr', 'group' or 'subvolume'.
         title: What it is, in a few words.
-        words: What else there is to know about it, a text for each.
+        description: Sentences about it.
         ranges: What lights up: virtual addresses, ascending, each once, and lengths; int64, bytes.
         runs: Where they and their copies lie on the line: start and length in bytes, ascending.
         extents: How many extents it has.
@@ -66,7 +68,7 @@ class Found:
     query: str
     kind: str
     title: str
-    words: list[str]
+    description: list[str]
     ranges: tuple[Addresses, Addresses]
     runs: tuple[Addresses, Addresses]
     extents: int
@@ -82,7 +84,7 @@ class Found:
             "query": self.query.encode(errors="backslashreplace").decode(),
             "kind": self.kind,
             "title": self.title,
-            "words": self.words,
+            "words": self.description,
             "extents": self.extents,
             "bytes": self.bytes,
             "average": self.bytes // self.extents if self.extents else 0,
@@ -96,29 +98,29 @@ class Found:
 
 
 def find(atlas: Atlas, query: str, space: str, curve: str) -> Found:
-    """Return what a question leads to.
+    """Return what a query leads to.
 
     Args:
         atlas: The map.
-        query: The question, see the top of this module.
+        query: The query, see :mod:`.parse`.
         space: Name of the address line that strip and view are about.
         curve: One of heatmap.curves.CURVES.
 
     Raises:
-        FindError: There is no such thing, or the question cannot be understood.
+        FindError: There is no such thing, or the query cannot be understood.
         ValueError: There is no such line or curve.
     """
     curves.check_curve(curve, TILE_ORDER)
     if space not in atlas.lines:
         raise ValueError(f"no space {space!r} (there are {', '.join(atlas.lines)})")
     try:
-        matter = answer(Reader(atlas), query)
+        result = answer(StepReader(atlas), parse(query))
     except BtrfsError as error:
         hint = _unreadable(atlas) or error.hint
-        raise FindError(text_of(str(error)), hint=hint and text_of(hint)) from error
+        raise FindError(shown(str(error)), hint=hint and shown(hint)) from error
     except OSError as error:
         raise FindError(f"it could not be read: {error.strerror or error}") from error
-    return _on_line(matter, query, atlas.lines[space], curve)
+    return _on_line(result, query, atlas.lines[space], curve)
 
 
 def _unreadable(atlas: Atlas) -> str | None:
@@ -128,33 +130,33 @@ def _unreadable(atlas: Atlas) -> str | None:
     return f"not all of the filesystem could be read: {lost[0].reason}" if lost else None
 
 
-def _on_line(matter: Matter, query: str, line: Line, curve: str) -> Found:
+def _on_line(result: QueryResult, query: str, line: Line, curve: str) -> Found:
     """Return what was found, as it lies on a line."""
-    start, length = _runs(line, matter.vaddr, matter.length)
+    start, length = _runs(line, *result.ranges)
     on_line = int(length.sum())
-    words = [text_of(word) for word in matter.words]
-    if line.name == PHYSICAL and matter.extents and on_line > int(matter.length.sum()):
-        words.append(f"With its copies, it takes {size_text(on_line)} on the devices.")
+    sentences = [shown(sentence) for sentence in description(result.facts)]
+    if line.name == PHYSICAL and result.extents and on_line > int(result.ranges[1].sum()):
+        sentences.append(copies_description(on_line))
     return Found(
         query=query,
-        kind=matter.kind,
-        title=matter.title,
-        words=words,
-        ranges=(matter.vaddr, matter.length),
+        kind=result.kind,
+        title=title(result.facts),
+        description=sentences,
+        ranges=result.ranges,
         runs=(start, length),
-        extents=matter.extents,
-        bytes=matter.bytes,
-        pieces=_joined(matter.vaddr, matter.length)[0].size,
-        truncated=matter.truncated,
+        extents=result.extents,
+        bytes=result.bytes,
+        pieces=_joined(*result.ranges)[0].size,
+        truncated=result.truncated,
         strip=_strip(start, length, line.total_bytes),
-        view=_view(matter, start, length, line, curve),
+        view=_view(result, start, length, line, curve),
     )
 
 
 def _runs(line: Line, vaddr: Addresses, length: Addresses) -> tuple[Addresses, Addresses]:
     """Return where the contiguous runs on a line begin that ranges make, and their lengths."""
     starts, lengths = [_NONE], [_NONE]
-    # RAID5 and RAID6 cut extents into places of 64 KiB. These are joined before there are too many.
+    # RAID5 and RAID6 cut extents into elements of 64 KiB: join them before they are too many.
     some = (np.cumsum(length) - 1) // _BYTES_AT_ONCE
     for chosen in np.split(np.arange(vaddr.size), np.flatnonzero(np.diff(some)) + 1):
         start, size = _joined(*line.ranges_of(vaddr[chosen], length[chosen]))
@@ -169,7 +171,7 @@ _BYTES_AT_ONCE = 1 << 36
 
 
 def _joined(start: Addresses, length: Addresses) -> tuple[Addresses, Addresses]:
-    """Return ascending ranges with those made one that touch each other."""
+    """Return ascending ranges; those that adjoin are made one."""
     if not start.size:
         return start, length
     end = np.maximum.accumulate(start + length)
@@ -183,7 +185,7 @@ def _strip(start: Addresses, length: Addresses, total_bytes: int) -> list[float]
     bounds = np.array([total_bytes * part // _STRIP for part in range(_STRIP + 1)], dtype=np.int64)
     before = np.concatenate(([0], np.cumsum(length)))
     index = np.searchsorted(start, bounds, side="right")
-    # Of the run that a bound lies in, or behind, what is beyond the bound does not count.
+    # Of the run that begins before a bound, what is beyond the bound does not count.
     last = np.maximum(index - 1, 0)
     beyond = (start[last] + length[last] - bounds).clip(0) if start.size else np.zeros_like(bounds)
     covered = before[index] - np.where(index > 0, beyond, 0)
@@ -193,20 +195,21 @@ def _strip(start: Addresses, length: Addresses, total_bytes: int) -> list[float]
 
 
 def _view(
-    matter: Matter, start: Addresses, length: Addresses, line: Line, curve: str
+    result: QueryResult, start: Addresses, length: Addresses, line: Line, curve: str
 ) -> tuple[int, int, int] | None:
     """Return the pixel to move to, and at which zoom; see Found."""
     if not start.size:
         return None
     begin, end = int(start[0]), int(start[-1] + length[-1])
-    index = int(np.searchsorted(matter.vaddr, matter.first or 0))
-    if matter.first is not None and index < matter.vaddr.size:
+    vaddr, size = result.ranges
+    index = int(np.searchsorted(vaddr, result.first or 0))
+    if result.first is not None and index < vaddr.size:
         chosen = slice(index, index + 1)
-        places = _runs(line, matter.vaddr[chosen], matter.length[chosen])
-        if places[0].size:
-            begin, end = int(places[0][0]), int(places[0][0] + places[1][0])
+        first_start, first_length = _runs(line, vaddr[chosen], size[chosen])
+        if first_start.size:
+            begin, end = int(first_start[0]), int(first_start[0] + first_length[0])
     # On the Hilbert curve, a range of so many pixels fills about a quarter of the side of a tile.
-    zoom = _first_zoom_of_extents(line) if matter.first is not None else 0
+    zoom = _first_zoom_of_extents(line) if result.first is not None else 0
     while zoom < line.max_zoom and (end - begin) << 2 * (TILE_ORDER + zoom) < _SEEN * (
         line.total_bytes
     ):

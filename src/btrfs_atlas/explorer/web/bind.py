@@ -9,8 +9,8 @@ from btrfs.errors import BtrfsError
 _BACKLOG = 128
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; from now on, who connects waits until the server runs.
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; clients that connect wait until the server runs.
 
     Args:
         host: A name or an address.
@@ -23,14 +23,14 @@ def listen(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listening = socket.socket(family, kind, protocol)
+        listener = socket.socket(family, kind, protocol)
         try:
             # Not to wait for what is left of connections to a server that has ended.
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
-            listening.listen(_BACKLOG)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
         except BaseException:
-            listening.close()
+            listener.close()
             raise
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "this is no name of a host"
@@ -39,4 +39,4 @@ def listen(host: str, port: int) -> socket.socket:
             hint="choose another --port, or none for any that is free; --host is a name or address"
             " of this machine",
         ) from None
-    return listening
+    return listener

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from btrfs.errors import BtrfsError
-from btrfs_atlas.explorer.web.worker_pool import BusyError, Lane
+from btrfs_atlas.explorer.web.worker_pool import BusyError, WorkerPool
 from heatmap import HeatmapError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Live:
 
     def __init__(self, atlas: Atlas) -> None:
         self._atlas = atlas
-        self._lane = Lane(threads=1, limit=2)
+        self._pool = WorkerPool(threads=1, limit=2)
         self._listeners: set[Listener] = set()
         self._changed: OrderedDict[int, list[int]] = OrderedDict()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -111,7 +111,7 @@ class Live:
 
     async def _refreshed(self) -> Changes | None:
         try:
-            changes = await self._lane.run(self._atlas.refresh)
+            changes = await self._pool.run(self._atlas.refresh)
         except BusyError:
             # It still looks for a listener that has left meanwhile.
             return None

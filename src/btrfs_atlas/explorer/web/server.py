@@ -1,8 +1,8 @@
 """The server: pages, tiles and answers over HTTP.
 
 Requests that come here have passed the guard. What they ask for is checked against what there is
-before any work begins, and the work is done in lanes of a few threads each: tiles, questions that
-read the filesystem (find, details), and what is answered from memory. A lane that is full says so.
+before any work begins, and the work is done in pools of a few threads each: tiles, questions that
+read the filesystem (find, details), and what is answered from memory. A pool that is full says so.
 
 Addresses of what there is, all below the token:
 
@@ -45,7 +45,12 @@ from btrfs_atlas.explorer.web import overview
 from btrfs_atlas.explorer.web.guard import Guard, Hosts
 from btrfs_atlas.explorer.web.live import LOADED, Listener, Live
 from btrfs_atlas.explorer.web.page import Page, build_page
-from btrfs_atlas.explorer.web.worker_pool import BusyError, Lane, LeftError, left
+from btrfs_atlas.explorer.web.worker_pool import (
+    BusyError,
+    ClientDisconnectedError,
+    WorkerPool,
+    disconnected,
+)
 from heatmap import curves
 from heatmap.colourings import colourings
 
@@ -115,7 +120,7 @@ def application(atlas: Atlas, token: str, hosts: Hosts) -> ASGIApp:
     handlers: dict[Any, Any] = {
         HTTPException: _refused,
         BusyError: _busy,
-        LeftError: _left,
+        ClientDisconnectedError: _left,
     }
     return Guard(ExceptionMiddleware(router, handlers), token, hosts)
 
@@ -136,9 +141,9 @@ class _Served:
     def __init__(self, atlas: Atlas) -> None:
         self._atlas = atlas
         self._live = Live(atlas)
-        self._drawing = Lane(threads=2, limit=256)
-        self._reading = Lane(threads=1, limit=16)
-        self._telling = Lane(threads=2, limit=64)
+        self._drawing = WorkerPool(threads=2, limit=256)
+        self._reading = WorkerPool(threads=1, limit=16)
+        self._telling = WorkerPool(threads=2, limit=64)
         self._found: OrderedDict[tuple[int, str, str, str], Found] = OrderedDict()
 
     async def page(self, request: Request) -> Response:
@@ -330,7 +335,7 @@ class _Stream(Response):
         # If there are too many listeners, that is said before anything is sent.
         with self._live.listener(self._since) as listener:
             sending = asyncio.ensure_future(self._send(listener, send))
-            leaving = asyncio.ensure_future(left(receive))
+            leaving = asyncio.ensure_future(disconnected(receive))
             try:
                 await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
             finally:

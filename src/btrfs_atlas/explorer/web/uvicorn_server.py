@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 
-def run(app: ASGIApp, listening: socket) -> None:
+def run(app: ASGIApp, listener: socket) -> None:
     """Serve an application until a signal ends it; of Ctrl-C, that is KeyboardInterrupt.
 
     Args:
         app: The application.
-        listening: A socket that listens.
+        listener: A socket that listens.
     """
     config = Config(
         app,
@@ -31,7 +31,7 @@ def run(app: ASGIApp, listening: socket) -> None:
         http=_Protocol,
         ws="none",
         lifespan="off",
-        # The guard tells about faults, and nobody else about anything: URLs contain the token.
+        # Only the guard logs, and faults alone: URLs contain the token.
         log_config=None,
         log_level=logging.CRITICAL,
         access_log=False,
@@ -40,7 +40,7 @@ def run(app: ASGIApp, listening: socket) -> None:
         # A stream of events never comes to its end.
         timeout_graceful_shutdown=0,
     )
-    Server(config).run(sockets=[listening])
+    Server(config).run(sockets=[listener])
 
 
 class _Protocol(H11Protocol):

@@ -1,7 +1,7 @@
-"""Threads that do what takes time, so that the server can go on answering.
+"""Pools of threads for work that takes long, so that the server can go on answering.
 
-There are a few lanes, one for each kind of work, with as many threads as may do it at once. What
-waits in a lane is limited, and leaves it as soon as nobody wants the answer any more: a map that is
+There are a few pools, one for each kind of work, with as many threads as may do it at once. What
+waits in a pool is limited, and is dropped as soon as the client has disconnected: a map that is
 moved quickly asks for many tiles that are out of sight before their turn comes.
 """
 
@@ -21,14 +21,14 @@ _T = TypeVar("_T")
 
 
 class BusyError(Exception):
-    """So much waits in a lane already that nothing more may."""
+    """The queue of a pool is full."""
 
 
-class LeftError(Exception):
-    """Whoever asked has closed the connection."""
+class ClientDisconnectedError(Exception):
+    """The client has closed the connection."""
 
 
-class Lane:
+class WorkerPool:
     """A few threads with a queue of work before them.
 
     The threads end with the program, whatever they are doing: Ctrl-C waits for nothing.
@@ -46,33 +46,33 @@ class Lane:
             Thread(target=self._work, daemon=True).start()
 
     async def run(self, work: Callable[[], _T], receive: Receive | None = None) -> _T:
-        """Return what a function returns, called in a thread of this lane.
+        """Return what a function returns, called in a thread of this pool.
 
         Args:
             work: The function.
-            receive: Tells when whoever wants the answer has left.
+            receive: Tells when the client has disconnected.
 
         Raises:
-            BusyError: Too much waits already.
-            LeftError: The answer is not wanted any more.
+            BusyError: The queue is full.
+            ClientDisconnectedError: The client has disconnected.
         """
         if self._present >= self._limit:
             raise BusyError
         self._present += 1
         future: Future[_T] = Future()
         answer = asyncio.wrap_future(future)
-        leaving = asyncio.ensure_future(left(receive))
+        leaving = asyncio.ensure_future(disconnected(receive))
         either: list[asyncio.Future[Any]] = [answer, leaving]
         self._queue.put((future, work))
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not answer.done():
-                raise LeftError
+                raise ClientDisconnectedError
             return answer.result()
         finally:
             self._present -= 1
             future.cancel()
-            # What is being done already goes on, but nobody waits for it.
+            # Work that has begun goes on, but its result is dropped.
             answer.cancel()
             leaving.cancel()
 
@@ -90,8 +90,8 @@ class Lane:
             del future, work
 
 
-async def left(receive: Receive | None) -> None:
-    """Return when the connection is closed; never if nobody tells."""
+async def disconnected(receive: Receive | None) -> None:
+    """Return when the client has disconnected; never without ``receive``."""
     if receive is None:
         await asyncio.get_running_loop().create_future()
         return

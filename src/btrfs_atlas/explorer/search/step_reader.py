@@ -1,7 +1,7 @@
-"""Reading for one question: a step at a time, and not for ever.
+"""Reading for one search: a step at a time, and with a limit.
 
-Whoever reads holds the lock of the atlas for one step only, so that the map can be drawn
-meanwhile, and stops after so many seconds or extents.
+A search holds the lock of the atlas for one step only, so that the map can be drawn meanwhile, and
+ends after so many seconds or extents.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from btrfs import ioctl
-from btrfs.errors import BtrfsError, CorruptError, ItemNotFoundError
+from btrfs.errors import CorruptError, ItemNotFoundError
 from btrfs.ondisk import constants
 from btrfs.ondisk.items.inode import InodeItem
 from btrfs.ondisk.key import Key
-from btrfs.ondisk.text import counted, pretty_size, printable
 from btrfs.ownership import subvolumes
 from btrfs.ownership.paths import Paths, Place, lookup
 
@@ -25,22 +24,21 @@ if TYPE_CHECKING:
     from btrfs.ondisk.items.root import RootItem
     from btrfs_atlas.explorer.atlas import Atlas
 
-__all__ = ["HOW", "MAX_EXTENTS", "MAX_SECONDS", "FindError", "Reader", "size_text", "text_of"]
+__all__ = ["MAX_EXTENTS", "MAX_SECONDS", "StepReader"]
 
 MAX_EXTENTS = 2_000_000
-"""A search ends when it has found so many extents,"""
+"""A search ends when it has found so many extents."""
+
 MAX_SECONDS = 20.0
-"""or after so long."""
-
-HOW = "find a path, 'inode 257 in 256', 'vaddr 30408704', 'group 30408704' or 'subvolume home/fred'"
+"""A search ends after so many seconds."""
 
 
-class FindError(BtrfsError):
-    """What was asked for is not there, or is not to be understood."""
+class StepReader:
+    """Reads for one search, a step at a time.
 
-
-class Reader:
-    """Reads for one question, a step at a time, and not for ever."""
+    Args:
+        atlas: The map.
+    """
 
     def __init__(self, atlas: Atlas) -> None:
         self.atlas = atlas
@@ -109,11 +107,11 @@ class Reader:
             return None
         return next((item for item in found if isinstance(item, InodeItem)), None)
 
-    def losses(self, tree: int, first: Key, last: Key) -> list[str]:
-        """Return in words what of a range of keys could not be read."""
+    def loss(self, tree: int, first: Key, last: Key) -> str | None:
+        """Return why something of a range of keys could not be read; None if all could."""
         with self.atlas.lock:
             lost = [lost for lost in self.fs.lost if lost.overlaps(tree, first, last)]
-        return [f"Some of it could not be read: {text_of(lost[0].reason)}."] if lost else []
+        return lost[0].reason if lost else None
 
     def home(self) -> int:
         """Return the subvolume that is mounted, or that would be if none were named."""
@@ -124,13 +122,3 @@ class Reader:
                 return subvolumes.default(self.fs)
             except ItemNotFoundError:
                 return constants.FS_TREE_OBJECTID
-
-
-def text_of(text: str) -> str:
-    """Return a text that may have bytes of names in it as text that can be shown."""
-    return printable(text.encode(errors="backslashreplace"))
-
-
-def size_text(size: int) -> str:
-    """Return a number of bytes in words."""
-    return counted(size, "byte") if size < 1024 else pretty_size(size)
