@@ -1,8 +1,8 @@
-"""Command line: subcommands, and what all of them do alike when something goes wrong.
+"""The command line: subcommands, and how all of them report errors.
 
 A subcommand that cannot do its work says why in one line, with a hint where there is one, and the
-program exits with 1. Interrupted it exits with 130, and with 141 when nobody reads its output any
-more, both without a word, as the shell reports for programs that a signal ends.
+program exits with 1. Interrupted it exits with 130, and with 141 when the reader of its output is
+gone, both without a word, as the shell reports for programs that a signal ends.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class _Parser(argparse.ArgumentParser):
             unknown := next(filter(self._is_unknown_option, self._words), None)
         ):
             message = f"unrecognized arguments: {unknown}"
-        _complain(message, f"{self.prog} --help tells what there is")
+        _complain(message, f"{self.prog} --help lists the options")
         self.exit(self.get_default("failed") or _FAILED)
 
     def _is_unknown_option(self, word: str) -> bool:

@@ -1,4 +1,4 @@
-"""A progress bar on standard error, for work that takes long, where somebody watches."""
+"""A progress bar on standard error, for work that takes long, if that is a terminal."""
 
 from __future__ import annotations
 

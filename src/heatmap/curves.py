@@ -48,7 +48,7 @@ _PIECE_ORDER = 8
 """A piece has up to 4^8 pixels: positions, colours and window together fit a level 2 cache."""
 
 
-class Piece(NamedTuple):
+class CurvePiece(NamedTuple):
     """A range of the curve, and the rectangle of the picture that it fills.
 
     Attributes:
@@ -69,7 +69,7 @@ class Piece(NamedTuple):
 
 def pieces(
     curve: str, order: int, tile_order: int | None = None, row: int = 0, column: int = 0
-) -> Iterator[Piece]:
+) -> Iterator[CurvePiece]:
     """Yield the pieces of a tile, in the order of the curve.
 
     Args:
@@ -142,7 +142,7 @@ def check_curve(curve: str, order: int) -> None:
         raise ValueError(f"order {order} out of range (need 0 to {MAX_ORDER})")
 
 
-def _hilbert_pieces(order: int, tile_order: int, row: int, column: int) -> Iterator[Piece]:
+def _hilbert_pieces(order: int, tile_order: int, row: int, column: int) -> Iterator[CurvePiece]:
     piece_order = min(tile_order, _PIECE_ORDER)
     side = 1 << piece_order
     area = side * side
@@ -159,10 +159,12 @@ def _hilbert_pieces(order: int, tile_order: int, row: int, column: int) -> Itera
         strict=True,
     ):
         window = slice(r * side, (r + 1) * side), slice(c * side, (c + 1) * side)
-        yield Piece(i * area, window, _hilbert_square(piece_order, o))
+        yield CurvePiece(i * area, window, _hilbert_square(piece_order, o))
 
 
-def _row_pieces(curve: str, order: int, tile_order: int, row: int, column: int) -> Iterator[Piece]:
+def _row_pieces(
+    curve: str, order: int, tile_order: int, row: int, column: int
+) -> Iterator[CurvePiece]:
     side = 1 << order
     width = 1 << tile_order
     # Whole rows follow one another on the line and go together; parts of rows do not.
@@ -178,7 +180,7 @@ def _row_pieces(curve: str, order: int, tile_order: int, row: int, column: int) 
         before = side - (column + 1) * width if is_odd and curve == SNAKE else column * width
         first = (row * width + top) * side + before
         window = slice(top, top + height), slice(0, width)
-        yield Piece(first, window, odd if is_odd else even)
+        yield CurvePiece(first, window, odd if is_odd else even)
 
 
 @cache

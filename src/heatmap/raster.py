@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatmap import curves, hatching
-from heatmap.curves import Piece
+from heatmap.curves import CurvePiece
 from heatmap.intervals import Intervals
 from heatmap.palette import Palette
 
@@ -293,7 +293,7 @@ class Canvas:
             lines of what is hatched.
     """
 
-    def __init__(self, pieces: Iterable[Piece], side: int) -> None:
+    def __init__(self, pieces: Iterable[CurvePiece], side: int) -> None:
         self.packed: Packed = np.zeros((side, side), dtype=_PACKED_DTYPE)
         self._patches = _patches(pieces)
         self._patch = next(self._patches, None)
@@ -402,9 +402,9 @@ def _merge(one: Runs, other: Runs) -> Runs:
     )
 
 
-def _patches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+def _patches(pieces: Iterable[CurvePiece]) -> Iterator[list[CurvePiece]]:
     """Yield pieces in groups of so many pixels that it is worth the work for a group."""
-    patch: list[Piece] = []
+    patch: list[CurvePiece] = []
     size = 0
     for piece in pieces:
         patch.append(piece)
@@ -416,7 +416,7 @@ def _patches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
         yield patch
 
 
-def _paint(square: Packed, patch: list[Piece], waiting: list[Runs]) -> None:
+def _paint(square: Packed, patch: list[CurvePiece], waiting: list[Runs]) -> None:
     """Paint runs of pixels on pieces that follow one another, between which nothing is painted."""
     first = np.concatenate([runs.first for runs in waiting])
     stop = first + np.concatenate([runs.count for runs in waiting])
@@ -437,7 +437,7 @@ def _paint(square: Packed, patch: list[Piece], waiting: list[Runs]) -> None:
         pixels = pixels[piece.size :]
 
 
-def _on_patch(pixel: Integers, patch: list[Piece]) -> Integers:
+def _on_patch(pixel: Integers, patch: list[CurvePiece]) -> Integers:
     """Return where on a patch pixels of the curve lie, if there were none between its pieces."""
     if len(patch) == 1:
         return np.clip(pixel - patch[0].first, 0, patch[0].size)

@@ -61,7 +61,7 @@ class SimulatedGroup:
         flags: Type and profile.
         used: Bytes of it that are used.
         on_devices: Devid and bytes of each device extent.
-        contents: The extents and the holes, once somebody asked for them.
+        contents: The extents and the holes, once they were asked for.
     """
 
     vaddr: int

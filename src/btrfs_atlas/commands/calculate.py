@@ -83,13 +83,13 @@ def run(args: argparse.Namespace) -> None:
 
 
 class _Plan(NamedTuple):
-    """A filesystem that somebody thinks of.
+    """A planned filesystem.
 
     Attributes:
         sizes: Bytes of each device, by devid.
         data_flags: Type and profile of data; of mixed block groups, with both types.
-        metadata_flags: The same of metadata.
-        mixed: Whether these are the same block groups.
+        metadata_flags: Type and profile of metadata.
+        mixed: Whether data and metadata share block groups.
         ratio: Bytes of data to one of metadata.
     """
 

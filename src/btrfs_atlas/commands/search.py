@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, kind in _KINDS.items():
         subparser = subparsers.add_parser(name, help=kind.summary)
-        # The options for the output may stand before or behind what to search for.
+        # The options for the output may stand before or after what to search for.
         _add_output_arguments(subparser, defaults=False)
         kind.add_arguments(subparser)
         if name == "file":
@@ -117,7 +117,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser, *, defaults: bool) ->
         "--sort",
         metavar="ATTRIBUTES",
         default=default(None),
-        help="order by these attributes, separated by commas; :desc behind one puts the greatest"
+        help="order by these attributes, separated by commas; :desc after one puts the greatest"
         " first (nothing is shown before all is found)",
     )
     parser.add_argument(

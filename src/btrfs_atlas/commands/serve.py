@@ -22,8 +22,8 @@ Show a map of a btrfs filesystem in a browser: what lies where, how old it is, a
 all devices at once down to a single sector. It prints a URL, and serves the map there until Ctrl-C
 is pressed. A TARGET is a folder on a mounted filesystem, a block device, or an image file, be it a
 copy of a device or a dump made by btrfs-image; several TARGETs are members of one filesystem. The
-map of a mounted filesystem follows its changes. Nothing is ever written. Whoever has the URL can
-see the map, and with it the names of files; nobody else can, and by default only on this
+map of a mounted filesystem follows its changes. Nothing is ever written. The URL contains a secret:
+only users who have it can see the map, and with it the names of files, and by default only on this
 machine."""
 
 _DEFAULT_MEMORY = "1GiB"
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
         # A server runs for long: here the collector of garbage has something to do.
         gc.freeze()
         gc.enable()
-        # Nothing is closed at the end: somebody may still be reading, which nobody waits for.
+        # Nothing is closed at the end: threads may still be reading, and Ctrl-C does not wait.
         uvicorn_server.run(app, sock)
 
 
@@ -106,8 +106,8 @@ def _tell(url: str, args: argparse.Namespace, sock: socket) -> None:
     print(url, flush=True)
     if not ipaddress.ip_address(sock.getsockname()[0]).is_loopback:
         print(
-            "Warning: this can be reached from other machines; whoever learns the URL, which goes"
-            " over the network as plain text, can read the names of files",
+            "Warning: this can be reached from other machines; the URL goes over the network as"
+            " plain text, and all who learn it can read the names of files",
             file=sys.stderr,
         )
     print("Press Ctrl-C to stop", file=sys.stderr, flush=True)

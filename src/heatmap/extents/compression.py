@@ -180,7 +180,7 @@ def _add_separate(fs: FileSystem, vaddr: int, found: _References, index: int) ->
 
 
 def _references_by_kernel(fs: FileSystem, vaddrs: Numbers) -> _References:
-    """Return places of files that use extents, as the kernel knows them, of the first of these."""
+    """Return ranges of files that use extents, as the kernel knows them, of the first of these."""
     uses = []
     for vaddr in vaddrs[:_MOST_LOOKUPS].tolist():
         try:
@@ -207,9 +207,9 @@ def _read_files(fs: FileSystem, wanted: _Wanted, references: _References, span: 
     by_file = references.kind == constants.EXTENT_DATA_REF_KEY
     for tree in np.unique(references.number[by_file]).tolist():
         chosen = by_file & (references.number == tree)
-        places = _Places(references.inum[chosen], references.offset[chosen], span)
+        ranges = _FileRanges(references.inum[chosen], references.offset[chosen], span)
         try:
-            for items in _items_near(fs, tree, places):
+            for items in _items_near(fs, tree, ranges):
                 _learn_from_items(wanted, items)
         except FileNotFoundError:
             # A subvolume that is deleted, but not cleaned up yet.
@@ -237,7 +237,7 @@ def _read_leaves(fs: FileSystem, wanted: _Wanted, vaddrs: Numbers) -> None:
         wanted.learn(table[:, 0], table[:, 1].astype(np.uint8))
 
 
-class _Places:
+class _FileRanges:
     """Ranges of files, all of the same length, in the order of their keys.
 
     Args:
@@ -283,17 +283,17 @@ class _Places:
         return first + int(np.searchsorted(self._start[first:end], np.uint64(key.offset), "right"))
 
 
-def _items_near(fs: FileSystem, tree: int, places: _Places) -> Iterator[ItemBatch]:
+def _items_near(fs: FileSystem, tree: int, ranges: _FileRanges) -> Iterator[ItemBatch]:
     """Yield items of a tree, among them all in some ranges of files."""
     done = 0
-    while done < len(places):
-        end = places.end_of_near(done)
-        for items in fs.batches(tree, places.first_key(done), places.last_key(end - 1)):
+    while done < len(ranges):
+        end = ranges.end_of_near(done)
+        for items in fs.batches(tree, ranges.first_key(done), ranges.last_key(end - 1)):
             yield items
             last = items.key(len(items) - 1)
-            begun = places.begun(last)
+            begun = ranges.begun(last)
             # Between two inodes that are near, one of them may have many items that are not needed.
-            if begun == done < end and last > places.last_key(done - 1):
+            if begun == done < end and last > ranges.last_key(done - 1):
                 break
             done = begun
         else:

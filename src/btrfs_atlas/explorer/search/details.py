@@ -1,8 +1,9 @@
 """Details: what a pixel of the map shows.
 
 `at()` tells it from memory alone, as quickly as the mouse moves. `details()` tells more: it reads
-the extents of the block group, and finds the files that own the extent. What they return is plain data, to be written as JSON, in which numbers that can exceed
-2^53 are text: addresses, generations, and the numbers of inodes and trees.
+the extents of the block group, and finds the files that own the extent. What they return is plain
+data, to be written as JSON, in which numbers that can exceed 2^53 are text: addresses, generations,
+and the numbers of inodes and trees.
 
 What cannot be known, on a damaged filesystem for instance, is said in a note.
 """

@@ -1,4 +1,4 @@
-"""A map in a file: the tiles of the first zooms, and what there is to know about block groups.
+"""A map in a file: the tiles of the first zooms, and what is known about block groups.
 
 What a pixel shows is found out by the page itself, as it is about nothing smaller than a block
 group: see static/data/address-line.js. Equal tiles are stored once, and all of them as small as
@@ -59,7 +59,7 @@ _REDRAW_SECONDS = 0.3
 _PNG_COLOURS = 256
 """A PNG file with no more colours can have a palette, and is smaller then."""
 
-_Places = list[list[int | None]]
+_PictureNumbers = list[list[int | None]]
 """The numbers of pictures for each zoom, row by row; None where there is none."""
 
 
@@ -175,7 +175,7 @@ class _Drawing:
     def __init__(self, atlas: Atlas, curve: str, progress: Progress) -> None:
         self.colours: list[str] = []
         self.pictures = Pictures()
-        self.places: dict[str, _Places] = {}
+        self.places: dict[str, _PictureNumbers] = {}
         self._atlas = atlas
         self._curve = curve
         self._progress = progress
@@ -185,7 +185,7 @@ class _Drawing:
     def add_borders(self) -> None:
         """Draw the borders of devices and block groups."""
         for space, line in self._atlas.lines.items():
-            places: _Places = [[] for _ in _zooms(line)]
+            places: _PictureNumbers = [[] for _ in _zooms(line)]
             for zoom, row, column in _squares(line):
                 png = self._atlas.borders((space, self._curve, zoom, row, column))
                 places[zoom].append(self.pictures.add(png))
@@ -210,11 +210,11 @@ class _Drawing:
                 self.colours.append(colour)
             self._tell((index + 1) * steps)
 
-    def _maps(self, colour: str, limit: int | None) -> dict[str, _Places] | None:
+    def _maps(self, colour: str, limit: int | None) -> dict[str, _PictureNumbers] | None:
         """Draw the maps of a colouring; return None if they are too large."""
-        maps: dict[str, _Places] = {}
+        maps: dict[str, _PictureNumbers] = {}
         for space, line in self._atlas.lines.items():
-            places: _Places = [[] for _ in _zooms(line)]
+            places: _PictureNumbers = [[] for _ in _zooms(line)]
             maps[f"{space}/{self._curve}/{colour}"] = places
             begun = self._done
             for number, (zoom, row, column) in enumerate(_squares(line)):
@@ -345,7 +345,7 @@ def _reading(atlas: Atlas, space: str, colour: str, zoom: int) -> Iterator[float
 def _damage(found: Record) -> str | None:
     """Return what of a filesystem could not be read, in words."""
     damage: str | None = found["filesystem"]["damage"]
-    # Extents are read by somebody else, who does not tell more than that.
+    # Extents are read by the worker, on a filesystem of its own: only its hatching tells.
     if damage is None and any(
         entry["hatched"] and entry["bytes"]
         for legends in found["legends"].values()

@@ -1,6 +1,6 @@
 """Who may ask, and what: everything that is checked before a request is looked at.
 
-The program may run as root, and it shows names of files. Anybody on the machine can connect to its
+The program may run as root, and it shows names of files. Any user of the machine can connect to its
 port, and any page in the user's browser can send it requests. So
 
 - every path begins with a token that only the URL contains that was printed; it is the right to
@@ -9,7 +9,7 @@ port, and any page in the user's browser can send it requests. So
   that host: a page of another site whose name was made to lead here (DNS rebinding) has another;
 - there is only GET and HEAD, for nothing here changes anything;
 - a path consists of plain letters, digits, dots and slashes, and is short. Whatever is odd
-  (escapes, backslashes, null bytes) is none of ours, so nothing behind has to think of it.
+  (escapes, backslashes, null bytes) is refused, so no other module has to think of it.
 
 Every answer, also a refusal, says that no other site may frame, load or read it, and that the page
 may run no script but those that come from here.
@@ -65,7 +65,7 @@ _logger = logging.getLogger(__name__)
 
 
 def new_token() -> str:
-    """Return a token that nobody can guess: 192 random bits as text for a URL."""
+    """Return a token that cannot be guessed: 192 random bits as text for a URL."""
     return secrets.token_urlsafe(24)
 
 
@@ -131,7 +131,7 @@ class Guard:
         try:
             await self._app(inside, receive, answer.send)
         except Exception:
-            # Whatever it says is for whoever runs the server, and not for whoever asks.
+            # The fault is logged on the server; the client is told no more than that.
             _logger.exception("a fault while answering a request")
             if answer.started:
                 raise

@@ -68,7 +68,7 @@ class Live:
             raise BusyError
         listener = Listener()
         if since is not None and since != self._atlas.generation:
-            # It was told of that generation by nobody: there was no listener, or not this one.
+            # It was not told of that generation: there was no listener, or not this one.
             listener.put_changed(self._atlas.generation, set())
         self._listeners.add(listener)
         self._loop = asyncio.get_running_loop()
@@ -100,7 +100,7 @@ class Live:
             self._changed.popitem(last=False)
 
     async def _poll(self) -> None:
-        """Look for changes again and again; at once at first, as nobody may have looked before."""
+        """Look for changes again and again; at once at first, as it may be the first time."""
         while True:
             changes = await self._refreshed()
             if changes is not None:

@@ -28,7 +28,7 @@ _LABEL_ORDER = 6
 
 
 def filesystem(atlas: Atlas) -> Record:
-    """Return what there is to know about the filesystem, and about the maps of it.
+    """Return the facts about the filesystem and about the maps of it.
 
     Sizes are bytes of the devices: with two copies of it, a byte counts twice.
     """

@@ -1,10 +1,10 @@
 """The server: pages, tiles and answers over HTTP.
 
-Requests that come here have passed the guard. What they ask for is checked against what there is
-before any work begins, and the work is done in pools of a few threads each: tiles, questions that
+Requests that come here have passed the guard. What they ask for is checked against what exists
+before any work begins, and the work is done in pools of a few threads each: tiles, searches that
 read the filesystem (find, details), and what is answered from memory. A pool that is full says so.
 
-Addresses of what there is, all below the token:
+Addresses, all below the token:
 
     /                                           the page, with what it has to know first
     /filesystem                                 that again, as it is now
@@ -125,7 +125,7 @@ def application(atlas: Atlas, token: str, hosts: Hosts) -> ASGIApp:
     return Guard(ExceptionMiddleware(router, handlers), token, hosts)
 
 
-class _Place(NamedTuple):
+class _MapPosition(NamedTuple):
     """A tile or a pixel."""
 
     space: str
@@ -154,37 +154,37 @@ class _Served:
         return Response(page.html, headers=headers, media_type="text/html")
 
     async def filesystem(self, request: Request) -> Response:
-        """Answer what there is to know about the filesystem as a whole."""
+        """Answer with the facts about the filesystem as a whole."""
         work = partial(overview.filesystem, self._atlas)
         return _json(await self._telling.run(work, request.receive))
 
     async def tile(self, request: Request) -> Response:
         """Answer with a tile."""
-        place = self._place(request, 1)
+        position = self._position(request, 1)
         colour = _one_of(_colours(), request.path_params["colour"])
         generation = self._atlas.generation
-        # What waits for its turn longer than this is drawn of what there is then.
+        # A tile that waits longer than this is drawn from what is known then.
         deadline = time.monotonic() + TILE_SECONDS
-        work = partial(self._atlas.tile, place, colour, deadline)
+        work = partial(self._atlas.tile, position, colour, deadline)
         tile = await self._drawing.run(work, request.receive)
         may_be_kept = tile.complete and self._still_shows(generation, request)
         return _png(tile.png, may_be_kept, {"x-complete": str(int(tile.complete))})
 
     async def marks(self, request: Request) -> Response:
         """Answer with a picture that is laid over a tile."""
-        place = self._place(request, 1)
+        position = self._position(request, 1)
         kind = request.path_params["kind"]
         generation = self._atlas.generation
         if kind == "borders":
-            work = partial(self._atlas.borders, place)
+            work = partial(self._atlas.borders, position)
         elif kind == "changed":
             shown = _natural(request, "g", generation)
             since = _natural(request, "since", shown - 1)
             groups = self._live.changed_groups(since, shown)
-            work = partial(self._atlas.changed, place, groups)
+            work = partial(self._atlas.changed, position, groups)
         elif kind == "found":
-            found = await self._find(request, place.space, place.curve)
-            work = partial(self._atlas.found, place, *found.runs)
+            found = await self._find(request, position.space, position.curve)
+            work = partial(self._atlas.found, position, *found.runs)
         else:
             raise _unknown("marks")
         png = await self._drawing.run(work, request.receive)
@@ -202,12 +202,12 @@ class _Served:
 
     async def at(self, request: Request) -> Response:
         """Answer what a pixel shows."""
-        work = partial(self._at, self._place(request, PIXELS))
+        work = partial(self._at, self._position(request, PIXELS))
         return _json(await self._telling.run(work, request.receive))
 
     async def details(self, request: Request) -> Response:
         """Answer all that there is to know about a pixel."""
-        work = partial(self._details, self._place(request, PIXELS))
+        work = partial(self._details, self._position(request, PIXELS))
         return _json(await self._reading.run(work, request.receive))
 
     async def find(self, request: Request) -> Response:
@@ -236,11 +236,11 @@ class _Served:
         try:
             return await self._reading.run(partial(self._find_once, key), request.receive)
         except BtrfsError as error:
-            # These are words for whoever asks.
+            # The message is meant for the user.
             raise _Refusal(404, str(error), error.hint) from None
 
-    def _place(self, request: Request, scale: int) -> _Place:
-        """Return the place that a path names.
+    def _position(self, request: Request, scale: int) -> _MapPosition:
+        """Return the position that a path names.
 
         Args:
             request: The request.
@@ -251,8 +251,8 @@ class _Served:
         curve = _one_of(curves.CURVES, params["curve"])
         zoom, row, column = params["z"], params["row"], params["column"]
         if zoom > self._atlas.lines[space].max_zoom or max(row, column) >= scale << zoom:
-            raise _unknown("place")
-        return _Place(space, curve, zoom, row, column)
+            raise _unknown("position")
+        return _MapPosition(space, curve, zoom, row, column)
 
     def _still_shows(self, generation: int, request: Request) -> bool:
         """Return whether a picture is of the generation that its address tells."""
@@ -272,15 +272,15 @@ class _Served:
         self._atlas.read_ahead(line.name, _colours()[0], min(_FIRST_ZOOM, line.max_zoom))
         return page
 
-    def _at(self, place: _Place) -> dict[str, Any]:
+    def _at(self, position: _MapPosition) -> dict[str, Any]:
         from btrfs_atlas.explorer.search.details import at
 
-        return at(self._atlas, *place)
+        return at(self._atlas, *position)
 
-    def _details(self, place: _Place) -> dict[str, Any]:
+    def _details(self, position: _MapPosition) -> dict[str, Any]:
         from btrfs_atlas.explorer.search.details import details
 
-        return details(self._atlas, *place)
+        return details(self._atlas, *position)
 
     def _find_once(self, key: tuple[int, str, str, str]) -> Found:
         """Find something, unless it was found while this waited; there is one thread for this."""
@@ -320,7 +320,7 @@ class _Refusal(HTTPException):
 
 
 class _Stream(Response):
-    """Events, as they come, for as long as somebody listens."""
+    """Events, as they come, until the client disconnects."""
 
     media_type = "text/event-stream"
 
@@ -418,5 +418,5 @@ async def _busy(*_: object) -> Response:
 
 
 async def _left(*_: object) -> Response:
-    """Return an answer that nobody gets."""
+    """Return an answer for a client that has disconnected, which is never sent."""
     return Response(status_code=503)
