@@ -132,7 +132,7 @@ def extents(targets: Targets, cache: Path) -> Contest:
             Row(mounted, ioctl, mounted, ioctl, 2.2, is_cost=True),
             Row(unmounted, theirs, unmounted, theirs, 12),
             Row(unmounted, disk, unmounted, disk, 3, is_cost=True),
-            Row(objects, theirs, objects, theirs, 2),
+            Row(objects, theirs, objects, theirs, 3),
         ),
         agree=((mounted, unmounted), (objects, theirs)),
     )

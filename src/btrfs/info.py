@@ -46,7 +46,7 @@ DEV_STATS_COUNTERS = (
 """The names of the counters of errors, in the order in which they are stored."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class FsInfo(
     Printable,
     line=(
@@ -88,7 +88,7 @@ class FsInfo(
     metadata_uuid: UUID
 
 
-@dataclass(frozen=True)
+@dataclass
 class DevInfo(
     Printable,
     line=(
@@ -118,7 +118,7 @@ class DevInfo(
     fsid: UUID
 
 
-@dataclass(frozen=True)
+@dataclass
 class DevStats(
     Printable,
     line=(
@@ -155,7 +155,7 @@ class DevStats(
         return {name: getattr(self, name) for name in DEV_STATS_COUNTERS}
 
 
-@dataclass(frozen=True)
+@dataclass
 class SpaceInfo(
     Printable,
     line="{flags_str}: total={total_bytes_str}, used={used_bytes_str}",
@@ -197,7 +197,7 @@ class SpaceInfo(
         return space_profile_description(self.flags)
 
 
-@dataclass(frozen=True)
+@dataclass
 class FeatureFlags(Printable, module="btrfs.ioctl"):
     """Features that the filesystem uses.
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from heatmap import curves, hatching
 from heatmap.errors import HeatmapError
 from heatmap.intervals import Intervals
-from heatmap.layers import Layer
+from heatmap.layers.base import Layer
 from heatmap.narration import Narrator
 from heatmap.palette import BLACK, LegendEntry, legend_entries
 from heatmap.raster import DEFAULT_MIN_BRIGHTNESS, Canvas, Packed, Raster, Span, rgb

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from heatmap import curves, layers
-from heatmap.colouring import ActiveColouring
-from heatmap.colourings import colour_context, colouring
+from heatmap import curves
+from heatmap.colours import ActiveColouring
 from heatmap.errors import HeatmapError
 from heatmap.grid import Grid, check_brightness, choose_geometry
-from heatmap.layers import Layer
+from heatmap.layers.base import Layer
+from heatmap.layers.devices import DEVICE_GRANULARITY, devices as device_layer
 
 if TYPE_CHECKING:
     from btrfs.ctree import BlockGroupItem, DevItem, FileSystem
@@ -26,7 +26,7 @@ def walk_dev_extents(  # noqa: PLR0913 (a name and a signature that scripts rely
     devices: Sequence[DevItem] | None = None,
     order: int | None = None,
     size: int | None = None,
-    default_granularity: int = layers.DEVICE_GRANULARITY,
+    default_granularity: int = DEVICE_GRANULARITY,
     verbose: int = 0,
     min_brightness: float | None = None,
     curve: str | None = None,
@@ -58,7 +58,7 @@ def walk_dev_extents(  # noqa: PLR0913 (a name and a signature that scripts rely
     shown = _all_devices(fs) if devices is None else list(devices)
     total_bytes = sum(device.total_bytes for device in shown)
     active = _active(fs, colour, total_bytes, default_granularity, (order, size))
-    layer = layers.devices(fs, shown, default_granularity, active)
+    layer = device_layer(fs, shown, default_granularity, active)
     return draw(
         layer,
         (order, size),
@@ -74,7 +74,7 @@ def walk_chunks(  # noqa: PLR0913 (a name and a signature that scripts rely on)
     devices: Sequence[DevItem] | None = None,
     order: int | None = None,
     size: int | None = None,
-    default_granularity: int = layers.DEVICE_GRANULARITY,
+    default_granularity: int = DEVICE_GRANULARITY,
     verbose: int = 0,
     min_brightness: float | None = None,
     curve: str | None = None,
@@ -102,7 +102,9 @@ def walk_chunks(  # noqa: PLR0913 (a name and a signature that scripts rely on)
     sizes = _all_devices(fs) if devices is None else list(devices)
     total_bytes = sum(device.total_bytes for device in sizes)
     active = _active(fs, colour, total_bytes, default_granularity, (order, size))
-    layer = layers.chunks(fs, sizes, default_granularity, active)
+    from heatmap.layers.chunks import chunks
+
+    layer = chunks(fs, sizes, default_granularity, active)
     return draw(
         layer,
         (order, size),
@@ -145,7 +147,9 @@ def walk_extents(  # noqa: PLR0913 (a name and a signature that scripts rely on)
     total_bytes = sum(group.length for group in shown)
     granularity = fs.sectorsize if default_granularity is None else default_granularity
     active = _active(fs, colour, total_bytes, granularity, (order, size))
-    layer = layers.extents(fs, shown, granularity, active)
+    from heatmap.layers.extents import extents
+
+    layer = extents(fs, shown, granularity, active)
     return draw(layer, (order, size), verbose=verbose, curve=curve, progress=progress)
 
 
@@ -187,6 +191,9 @@ def _active(
     """
     if colour is None:
         return None
+    # A picture without a colouring starts faster without.
+    from heatmap.colourings import colour_context, colouring
+
     chosen = colouring(colour)
     if chosen.groups is None:
         granularity = min(granularity, fs.sectorsize)

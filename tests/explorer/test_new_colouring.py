@@ -16,7 +16,8 @@ from btrfs_atlas.explorer.atlas import Atlas
 from btrfs_atlas.explorer.search import details
 from btrfs_atlas.explorer.web import export, overview
 from heatmap import colourings
-from heatmap.colouring import Colouring, ExtentColours
+from heatmap.colouring import Colouring
+from heatmap.colours import ExtentColours
 from heatmap.extents.table import Column
 from tests.support.html import contents_of
 from tests.support.programs import SAMPLE

@@ -13,13 +13,17 @@ import heatmap
 from btrfs.ctree import ExtentItem, FileSystem, MetaDataItem
 from btrfs.source.disk.chunk_map import ChunkMap
 from btrfs_atlas.colours import colour_names
-from heatmap import colourings as registry, layers
-from heatmap.colouring import Colouring, Cost, ExtentColouring, ExtentColours, GroupColouring
+from heatmap import colourings as registry
+from heatmap.colouring import Colouring, Cost
 from heatmap.colourings import colour_context, colouring, colourings
+from heatmap.colours import ExtentColouring, ExtentColours, GroupColouring
 from heatmap.extents.table import OWNER, read_extents
 from heatmap.extents.trees import tree_name
-from heatmap.layers import Layer
+from heatmap.layers.base import Layer
 from heatmap.layers.block_groups import used_part
+from heatmap.layers.chunks import chunks as chunk_layer
+from heatmap.layers.devices import devices as device_layer
+from heatmap.layers.extents import extents as extent_layer
 from tests import support
 from tests.lab.populate import populate
 
@@ -166,7 +170,7 @@ def test_every_sector_of_devices_has_the_colour_of_its_extent(fs: FileSystem, na
         for devid, paddr, size in on_devices(fs, vaddr, length):
             assert size == SECTOR
             expected[starts[devid] + paddr] = names[vaddr]
-    found = sectors(layers.devices(fs, devices, active=one))
+    found = sectors(device_layer(fs, devices, active=one))
     palette = one.named_palette.names
     assert {at: palette[value] for at, value in found.items()} == expected
 
@@ -187,7 +191,7 @@ def test_every_sector_of_block_groups_has_the_colour_of_its_extent(
         first = max(at for at in starts if at <= vaddr)
         for at in range(vaddr, vaddr + length, SECTOR):
             expected[starts[first] + at - first] = names[vaddr]
-    found = sectors(layers.extents(fs, groups, active=one))
+    found = sectors(extent_layer(fs, groups, active=one))
     palette = one.named_palette.names
     assert {at: palette[value] for at, value in found.items()} == expected
 
@@ -196,8 +200,8 @@ def test_every_sector_of_block_groups_has_the_colour_of_its_extent(
 def test_chunks_show_the_same_amounts_as_devices(fs: FileSystem, name: str) -> None:
     one = active(fs, name)
     devices = list(fs.devices())
-    on_line = Counter(sectors(layers.devices(fs, devices, active=one)).values())
-    packed = Counter(sectors(layers.chunks(fs, devices, active=one)).values())
+    on_line = Counter(sectors(device_layer(fs, devices, active=one)).values())
+    packed = Counter(sectors(chunk_layer(fs, devices, active=one)).values())
     assert on_line == packed
     assert on_line
 
@@ -224,7 +228,7 @@ def test_block_groups_have_their_colour(fs: FileSystem, name: str) -> None:
     assert one is not None
     grouped = GroupColouring(name, name, one)
     devices = list(fs.devices())
-    layer = layers.devices(fs, devices, active=grouped)
+    layer = device_layer(fs, devices, active=grouped)
     shown: Counter[int] = Counter()
     for intervals in layer.batches(0):
         for length, value in zip(intervals.length.tolist(), intervals.value, strict=True):

@@ -228,7 +228,7 @@ def test_little_is_read_that_is_not_asked_for(tmp_path: Path) -> None:
                 ([inums[2], inums[10], inums[-1]], 2, 50),
             ):
                 counting = Counting(unmounted)
-                places = compression._Places(
+                places = compression._FileRanges(
                     np.array(chosen, np.uint64), np.zeros(len(chosen), np.uint64), 128 << 10
                 )
                 begins = set()

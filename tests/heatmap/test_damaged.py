@@ -17,9 +17,10 @@ from btrfs.ctree import DevItem
 from btrfs.ondisk import constants
 from btrfs.ondisk.key import Key
 from btrfs.source.damage import LostKeys
-from heatmap import curves, hatching, layers, legend, terminal, unreadable
+from heatmap import curves, hatching, legend, terminal, unreadable
 from heatmap.errors import HeatmapError
 from heatmap.layers import block_groups
+from heatmap.layers.extents import extents as extent_layer
 from heatmap.palette import UNREADABLE
 from heatmap.raster import draw_tile
 from tests import support
@@ -200,7 +201,7 @@ def test_lines_are_as_fine_as_the_image(image: Path, tmp_path: Path) -> None:
 def test_tiles_fit_together(image: Path, tmp_path: Path) -> None:
     with FileSystem(damaged(image, tmp_path, EXTENT_TREE, 1), on_error="skip") as fs:
         whole = extents(fs).pixels
-        layer = layers.extents(fs, [fs.block_group(DATA)])
+        layer = extent_layer(fs, [fs.block_group(DATA)])
         for order in range(ORDER):
             count = 1 << (ORDER - order)
             tiles = [

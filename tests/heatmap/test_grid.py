@@ -11,7 +11,7 @@ from PIL import Image
 import heatmap
 from heatmap import grid, palette
 from heatmap.intervals import Intervals, heading
-from heatmap.layers import Layer
+from heatmap.layers.base import Layer
 from heatmap.legend import entry_text
 from heatmap.walk import draw
 

@@ -16,10 +16,11 @@ from btrfs.ondisk import constants
 from btrfs.ondisk.columns import ItemBatch
 from btrfs.ondisk.key import Key
 from btrfs.source.damage import LostKeys
-from heatmap import layers
 from heatmap.extents import types
 from heatmap.intervals import Intervals
 from heatmap.layers import block_groups
+from heatmap.layers.devices import devices as layer_of_devices
+from heatmap.layers.extents import extents as extent_layer
 
 DATA = constants.EXTENT_FLAG_DATA
 TREE_BLOCK = constants.EXTENT_FLAG_TREE_BLOCK
@@ -81,7 +82,7 @@ def block_group(vaddr: int, length: int = GROUP, used: int = 0, flags: int = 1) 
 
 def shown(items: list[Item], *groups: Any, verbose: int = 0) -> list[Intervals]:
     fs = cast("FileSystem", FakeFileSystem(items))
-    return list(layers.extents(fs, list(groups)).batches(verbose))
+    return list(extent_layer(fs, list(groups)).batches(verbose))
 
 
 def names(items: list[Item]) -> list[str]:
@@ -215,7 +216,7 @@ def device_layer(*dev_extents: tuple[int, int, int], verbose: int = 0) -> list[I
 
     fs = FakeFileSystem([], dev_extents=found, block_groups=lambda: iter(groups))
     devices = [SimpleNamespace(devid=devid, total_bytes=GROUP) for devid in (2, 1)]
-    layer = layers.devices(cast("FileSystem", fs), cast("Any", devices))
+    layer = layer_of_devices(cast("FileSystem", fs), cast("Any", devices))
     assert layer.scope == "device 2 1"
     assert layer.total_bytes == 2 * GROUP
     return list(layer.batches(verbose))

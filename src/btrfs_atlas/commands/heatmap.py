@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     """Find out before the work whether the picture that is wanted can be made and written."""
-    from heatmap import HeatmapError, colourings, grid, picture
+    from heatmap import HeatmapError, grid, picture
 
     if args.order is not None and not 1 <= args.order <= grid.MAX_ORDER:
         raise HeatmapError(
@@ -132,7 +132,9 @@ def _check(args: argparse.Namespace) -> None:
         )
     grid.check_geometry(args.order, args.size)
     if args.colour is not None:
-        colourings.colouring(args.colour)
+        from heatmap.colourings import colouring
+
+        colouring(args.colour)
     if args.show:
         _check_terminal()
     if args.output == "":

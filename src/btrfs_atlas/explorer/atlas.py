@@ -27,15 +27,15 @@ from btrfs_atlas.explorer.render import tiles
 from btrfs_atlas.explorer.render.coverage import with_unread_groups
 from btrfs_atlas.explorer.render.tiles import Square, Tile, TileKey
 from btrfs_atlas.explorer.tile_source import COLUMNS, TileSource
-from heatmap.colouring import (
+from heatmap.colouring import Cost
+from heatmap.colourings import colouring, colourings
+from heatmap.colours import (
     ActiveColouring,
     ColourContext,
-    Cost,
     ExtentColouring,
     GroupColouring,
     GroupColours,
 )
-from heatmap.colourings import colouring, colourings
 from heatmap.extents.table import Column, Extents, TooManyExtentsError
 from heatmap.extents.trees import Trees, known_trees, tree_name
 from heatmap.intervals import Intervals

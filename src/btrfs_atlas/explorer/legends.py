@@ -12,7 +12,7 @@ from btrfs.ondisk import constants
 from btrfs.ondisk.profiles import PROFILES
 from btrfs_atlas.explorer.model.lines import VIRTUAL, Line
 from btrfs_atlas.explorer.render.coverage import ByteCounts
-from heatmap.colouring import UNREADABLE_VALUE, ExtentColouring, GroupColouring
+from heatmap.colours import UNREADABLE_VALUE, ExtentColouring, GroupColouring
 from heatmap.intervals import Intervals
 from heatmap.palette import BLACK, LegendEntry, legend_entries
 

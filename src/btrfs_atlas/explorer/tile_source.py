@@ -36,7 +36,7 @@ from btrfs_atlas.explorer.render.coverage import (
 )
 from btrfs_atlas.explorer.render.pyramid import FINEST_CELL, Pyramid
 from btrfs_atlas.explorer.render.tiles import Square
-from heatmap.colouring import UNREAD_VALUE, UNREADABLE_VALUE, ExtentColouring
+from heatmap.colours import UNREAD_VALUE, UNREADABLE_VALUE, ExtentColouring
 from heatmap.extents.table import (
     GENERATION,
     OWNER,

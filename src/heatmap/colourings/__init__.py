@@ -11,7 +11,8 @@ import pkgutil
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from heatmap.colouring import ColourContext, Colouring
+from heatmap.colouring import Colouring
+from heatmap.colours import ColourContext
 from heatmap.errors import HeatmapError
 from heatmap.extents.trees import Trees, all_trees, tree_name
 

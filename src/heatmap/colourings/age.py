@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from heatmap.colouring import Colouring, ExtentColours
+from heatmap.colouring import Colouring
+from heatmap.colours import ExtentColours
 from heatmap.extents.table import GENERATION
 from heatmap.scales import labels, sequential, steps_of
 

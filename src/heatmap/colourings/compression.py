@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from heatmap.colouring import Colouring, Export, ExtentColours
+from heatmap.colouring import Colouring, Export
+from heatmap.colours import ExtentColours
 from heatmap.extents.compression import COMPRESSIONS
 from heatmap.extents.table import COMPRESSION
 

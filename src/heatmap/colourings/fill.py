@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heatmap.colouring import Colouring, Export, GroupColours
+from heatmap.colouring import Colouring, Export
+from heatmap.colours import GroupColours
 from heatmap.palette import with_unreadable
 from heatmap.scales import sequential
 

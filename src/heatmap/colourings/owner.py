@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btrfs.ondisk import constants
-from heatmap.colouring import ColourContext, Colouring, ExtentColours
+from heatmap.colouring import Colouring
+from heatmap.colours import ColourContext, ExtentColours
 from heatmap.extents.references import SEVERAL, UNKNOWN
 from heatmap.extents.table import OWNER
 from heatmap.extents.types import EXTENTS

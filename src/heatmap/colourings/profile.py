@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from btrfs.ondisk import constants
 from btrfs.ondisk.text import block_group_profile_str
-from heatmap.colouring import Colouring, Export, GroupColours
+from heatmap.colouring import Colouring, Export
+from heatmap.colours import GroupColours
 from heatmap.palette import with_unreadable
 from heatmap.scales import categorical
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from heatmap.colouring import Colouring, ExtentColours
+from heatmap.colouring import Colouring
+from heatmap.colours import ExtentColours
 from heatmap.extents.table import REFERENCES
 from heatmap.scales import sequential
 

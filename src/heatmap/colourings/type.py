@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from heatmap.colouring import Colouring, Export, ExtentColours
+from heatmap.colouring import Colouring, Export
+from heatmap.colours import ExtentColours
 from heatmap.extents.table import TYPE
 from heatmap.extents.types import EXTENTS
 from heatmap.layers.block_groups import BY_TYPE

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btrfs.errors import BtrfsError
-from heatmap.extents import compression, reading, references, types
+from heatmap.extents import reading, references, types
 from heatmap.extents.trees import Trees
 from heatmap.palette import UNREADABLE
 from heatmap.unreadable import Range
@@ -87,10 +87,17 @@ TYPE = Column(
 COMPRESSION = Column(
     "compression",
     "uint8",
-    lambda fs, items, _trees: compression.compressions(fs, items),
+    lambda fs, items, _trees: _compressions(fs, items),
     reads_files=True,
 )
 """How an extent is compressed, an index into `heatmap.extents.compression.COMPRESSIONS`."""
+
+
+def _compressions(fs: FileSystem, items: ItemBatch) -> NDArray[np.uint8]:
+    # It stands on back references, which take long to import and are rarely needed.
+    from heatmap.extents.compression import compressions
+
+    return compressions(fs, items)
 
 
 @dataclass(frozen=True, slots=True)

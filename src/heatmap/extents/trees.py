@@ -12,7 +12,6 @@ from btrfs.errors import BtrfsError
 from btrfs.ondisk import constants
 from btrfs.ondisk.items.root import RootItem
 from btrfs.ondisk.text import printable
-from btrfs.ownership.paths import Paths
 from heatmap.extents import types
 from heatmap.extents.references import SEVERAL, UNKNOWN
 
@@ -83,6 +82,8 @@ def tree_name(fs: FileSystem, tree: int) -> str:
     name = types.tree_name(tree)
     if name is not None:
         return name
+    from btrfs.ownership.paths import Paths
+
     try:
         path = Paths(fs).of_subvolume(tree)
     except (BtrfsError, OSError):

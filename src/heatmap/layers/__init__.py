@@ -1,13 +1,7 @@
 """Layers: what lies on an address line, in colours.
 
 All that is particular to a kind of picture is in its layer: another kind of picture is another
-module here. :mod:`heatmap.layers.lines` has the address lines, :mod:`heatmap.layers.block_groups`
-and :mod:`heatmap.layers.by_extents` put block groups and extents on them.
+module here. There are :mod:`.devices`, :mod:`.chunks` and :mod:`.extents` of block groups.
+:mod:`.lines` has the address lines, :mod:`.block_groups` and :mod:`.by_extents` put block groups
+and extents on them. Nothing is imported here: each picture needs a few of them.
 """
-
-from heatmap.layers.base import Layer
-from heatmap.layers.chunks import chunks
-from heatmap.layers.devices import DEVICE_GRANULARITY, devices
-from heatmap.layers.extents import extents
-
-__all__ = ["DEVICE_GRANULARITY", "Layer", "chunks", "devices", "extents"]

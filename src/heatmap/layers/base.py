@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from heatmap.colouring import ActiveColouring, ExtentColouring
+from heatmap.colours import ActiveColouring, ExtentColouring
 from heatmap.intervals import Intervals
 from heatmap.layers.block_groups import BY_TYPE, LineEntry, intervals_of_groups
-from heatmap.layers.by_extents import intervals_of_extents
-from heatmap.layers.lines import AddressLine
 from heatmap.palette import Palette
 
 if TYPE_CHECKING:
     from btrfs.ctree import FileSystem
+    from heatmap.layers.lines import AddressLine
 
 __all__ = ["Layer", "Scene", "coloured"]
 
@@ -102,6 +101,9 @@ def coloured(fs: FileSystem, scene: Scene, active: ActiveColouring | None = None
 
 
 def _by_extents(fs: FileSystem, scene: Scene, colouring: ExtentColouring) -> Layer:
+    # A picture of block groups starts faster without.
+    from heatmap.layers.by_extents import intervals_of_extents
+
     line = scene.line()
 
     def batches(verbose: int) -> Iterator[Intervals]:

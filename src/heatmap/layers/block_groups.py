@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from btrfs.errors import ItemNotFoundError
 from btrfs.ondisk import constants
 from heatmap import unreadable
-from heatmap.colouring import GroupColours
+from heatmap.colours import GroupColours
 from heatmap.intervals import Intervals
 from heatmap.palette import UNREADABLE, UNREADABLE_COLOUR, palette
 

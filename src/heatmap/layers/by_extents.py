@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heatmap.colouring import UNREADABLE_VALUE, ExtentColouring
+from heatmap.colours import UNREADABLE_VALUE, ExtentColouring
 from heatmap.extents.table import Extents, read_extents
 from heatmap.intervals import Intervals, heading
 from heatmap.layers.coverage import Coverage, Values, covered_by_extents, uniform

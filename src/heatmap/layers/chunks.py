@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from btrfs import utils
 from heatmap import unreadable
-from heatmap.colouring import ActiveColouring
+from heatmap.colours import ActiveColouring
 from heatmap.layers.allocation import chunk_sizes
 from heatmap.layers.base import Layer, Scene, coloured
 from heatmap.layers.block_groups import LineEntry, known_groups
 from heatmap.layers.devices import DEVICE_GRANULARITY
-from heatmap.layers.lines import AddressLine, chunk_line
 
 if TYPE_CHECKING:
     from btrfs.ctree import BlockGroupItem, Chunk, DevItem, FileSystem
+    from heatmap.layers.lines import AddressLine
 
 __all__ = ["chunks"]
 
@@ -51,6 +51,8 @@ def chunks(
             start += length
 
     def line() -> AddressLine:
+        from heatmap.layers.lines import chunk_line
+
         return chunk_line(chunk_sizes(fs), total_bytes)
 
     scene = Scene(

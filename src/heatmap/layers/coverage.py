@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from heatmap.colouring import PARITY_VALUE
+from heatmap.colours import PARITY_VALUE
 from heatmap.intervals import Intervals
 
 if TYPE_CHECKING:

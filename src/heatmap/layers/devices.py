@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from btrfs import utils
 from heatmap import unreadable
-from heatmap.colouring import ActiveColouring
+from heatmap.colours import ActiveColouring
 from heatmap.layers.allocation import Allocated, allocated
 from heatmap.layers.base import Layer, Scene, coloured
 from heatmap.layers.block_groups import LineEntry, known_groups, used_part
-from heatmap.layers.lines import AddressLine, device_line
 
 if TYPE_CHECKING:
     from btrfs.ctree import BlockGroupItem, DevExtent, DevItem, FileSystem
+    from heatmap.layers.lines import AddressLine
 
 __all__ = ["DEVICE_GRANULARITY", "devices", "entries_on_device"]
 
@@ -46,6 +46,8 @@ def devices(
             yield entries_on_device(fs, device, end - device.total_bytes, groups, verbose)
 
     def line() -> AddressLine:
+        from heatmap.layers.lines import device_line
+
         return device_line(fs, shown, {chunk.vaddr: chunk for chunk in fs.chunks()})
 
     devids = " ".join(str(device.devid) for device in shown)

@@ -9,17 +9,17 @@ import numpy as np
 
 from btrfs.ondisk import constants
 from heatmap import unreadable
-from heatmap.colouring import ActiveColouring
+from heatmap.colours import ActiveColouring
 from heatmap.extents import reading, types
 from heatmap.intervals import Intervals, heading
 from heatmap.layers.base import Layer, Scene, coloured
 from heatmap.layers.block_groups import LineEntry
-from heatmap.layers.lines import AddressLine, group_line
 from heatmap.palette import UNREADABLE
 
 if TYPE_CHECKING:
     from btrfs.ctree import BlockGroupItem, FileSystem
     from btrfs.ondisk.columns import ItemBatch
+    from heatmap.layers.lines import AddressLine
 
 __all__ = ["extents"]
 
@@ -64,6 +64,8 @@ def extents(
 
 def _line(shown: Sequence[BlockGroupItem]) -> AddressLine:
     """Return the line of block groups, each as a whole: no chunks are needed."""
+    from heatmap.layers.lines import group_line
+
     return group_line({group.vaddr: group.length for group in shown}, {})
 
 

@@ -16,12 +16,7 @@ from numpy.typing import NDArray
 from btrfs_atlas.explorer.model.lines import Line
 from btrfs_atlas.explorer.render.pyramid import FINEST_CELL, Pyramid, limited
 from btrfs_atlas.explorer.render.tiles import Square
-from heatmap.colouring import (
-    PARITY_VALUE,
-    UNREAD_VALUE,
-    UNREADABLE_VALUE,
-    ExtentColouring,
-)
+from heatmap.colours import PARITY_VALUE, UNREAD_VALUE, UNREADABLE_VALUE, ExtentColouring
 from heatmap.extents.table import Extents
 from heatmap.intervals import Intervals
 from heatmap.layers.coverage import (
