@@ -50,10 +50,12 @@ def extents(target: str) -> tuple[float, int]:
     """Read the extent tree as objects, with the call that both libraries have."""
     import btrfs
 
-    begin = time.perf_counter()
     with btrfs.FileSystem(target) as fs:
+        # Our modules are imported when they are first used, python-btrfs's at once: neither counts.
+        next(iter(fs.extents()))
+        begin = time.perf_counter()
         count = sum(1 for _ in fs.extents())
-    return time.perf_counter() - begin, count
+        return time.perf_counter() - begin, count
 
 
 def search_ioctl(target: str, buffer_size: str) -> tuple[float, int]:
