@@ -6,23 +6,7 @@ Single values are in :mod:`btrfs.ondisk.text`, keys in :mod:`btrfs.ondisk.key`, 
 
 from __future__ import annotations
 
-from btrfs.ondisk.constants import (
-    BLOCK_GROUP_DATA as BLOCK_GROUP_DATA,
-    BLOCK_GROUP_DUP as BLOCK_GROUP_DUP,
-    BLOCK_GROUP_METADATA as BLOCK_GROUP_METADATA,
-    BLOCK_GROUP_PROFILE_MASK as BLOCK_GROUP_PROFILE_MASK,
-    BLOCK_GROUP_RAID0 as BLOCK_GROUP_RAID0,
-    BLOCK_GROUP_RAID1 as BLOCK_GROUP_RAID1,
-    BLOCK_GROUP_RAID1C3 as BLOCK_GROUP_RAID1C3,
-    BLOCK_GROUP_RAID1C4 as BLOCK_GROUP_RAID1C4,
-    BLOCK_GROUP_RAID5 as BLOCK_GROUP_RAID5,
-    BLOCK_GROUP_RAID6 as BLOCK_GROUP_RAID6,
-    BLOCK_GROUP_RAID10 as BLOCK_GROUP_RAID10,
-    BLOCK_GROUP_SINGLE as BLOCK_GROUP_SINGLE,
-    BLOCK_GROUP_SYSTEM as BLOCK_GROUP_SYSTEM,
-    BLOCK_GROUP_TYPE_MASK as BLOCK_GROUP_TYPE_MASK,
-    SPACE_INFO_GLOBAL_RSV as SPACE_INFO_GLOBAL_RSV,
-)
+from btrfs.ondisk.block_group_flags import *
 from btrfs.ondisk.key import (
     parse_key_string as parse_key_string,
     parse_tree_name as parse_tree_name,
