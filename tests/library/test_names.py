@@ -25,8 +25,11 @@ def names_for_type_checkers(package: str) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(Path(file).read_text())):
         if isinstance(node, ast.ImportFrom):
-            # `import X as X` says that X is public.
+            # `import X as X` says that X is public, as a star says of all that a module has.
             names |= {alias.name for alias in node.names if alias.asname == alias.name}
+            if node.names[0].name == "*":
+                assert node.module is not None
+                names |= names_for_type_checkers(node.module)
     return names
 
 
