@@ -48,7 +48,7 @@ from heatmap.extents.table import (
     read_extents,
 )
 from heatmap.extents.trees import Trees
-from heatmap.layers.coverage import Coverage, joined, uniform
+from heatmap.layers.coverage import NOTHING, Coverage, joined, uniform
 from heatmap.layers.lines import Part
 
 if TYPE_CHECKING:
@@ -270,19 +270,16 @@ class TileSource:
         if cell >= self._coarse_cell:
             return self._coarse_coverage(square, colouring, cell, deadline)
         parts = list(parts_on(square))
-        missing = [
-            part
-            for part in parts
-            if not is_enough(self._detail(square.line, part, colouring), cell)
-        ]
-        fits = self._fits(square.line, parts, colouring)
+        known = self._details(square.line, parts, colouring)
+        missing = [part for part, detail in known.items() if not is_enough(detail, cell)]
+        fits = not missing or self._fits(square.line, parts, colouring)
         if missing and fits:
             is_deep = cell < FINEST_CELL
             self._want(
                 [_request(square.line, part, colouring, is_deep=is_deep) for part in missing],
                 deadline,
             )
-        known = {part: self._detail(square.line, part, colouring) for part in parts}
+            known = self._details(square.line, parts, colouring)
         found = tile_coverage(square, colouring, known)
         is_final = all(not fits or part.vaddr in self._failed for part in found.coarse)
         return found.coverage, is_final
@@ -307,12 +304,18 @@ class TileSource:
             self._want(requests, deadline, urgent=False)
         return bool(missing)
 
-    def _detail(self, line: Line, part: Part, colouring: ExtentColouring) -> PartDetail:
-        return PartDetail(
-            self.extents(part.vaddr, colouring.colours.columns),
-            self.cache.get(_levels_key(_summary_key(line, part, colouring))),
-            self._fallback(line, part, colouring),
-        )
+    def _details(
+        self, line: Line, parts: Iterable[Part], colouring: ExtentColouring
+    ) -> dict[Part, PartDetail]:
+        """Return what is known of parts of a line."""
+        columns = colouring.colours.columns
+        details = {}
+        for part in parts:
+            extents = self.extents(part.vaddr, columns)
+            levels = self.cache.get(_levels_key(_summary_key(line, part, colouring)))
+            fallback = self._fallback(line, part, colouring) if extents is None else NOTHING
+            details[part] = PartDetail(extents, levels, fallback)
+        return details
 
     def _fallback(self, line: Line, part: Part, colouring: ExtentColouring) -> Coverage:
         """Return what is shown of a part whose extents are not in memory."""

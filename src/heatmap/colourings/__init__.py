@@ -35,10 +35,11 @@ def colouring(name: str) -> Colouring:
     Raises:
         HeatmapError: There is none of this name. It is a ValueError.
     """
-    known = {one.name: one for one in colourings()}
-    if name not in known:
-        raise HeatmapError(f"unknown colour {name!r}", hint=f"there are {', '.join(known)}")
-    return known[name]
+    found = _registered.get(name) or _own().get(name)
+    if found is None:
+        known = ", ".join(one.name for one in colourings())
+        raise HeatmapError(f"unknown colour {name!r}", hint=f"there are {known}")
+    return found
 
 
 def colour_context(fs: FileSystem) -> ColourContext:

@@ -45,7 +45,8 @@ class PartDetail(NamedTuple):
     Attributes:
         extents: The extents of its block group; None if they are not in memory.
         pyramid: Levels of less detail; None if they are not in memory.
-        fallback: Its coarsest level, or what is shown in its place.
+        fallback: Its coarsest level, or what is shown in its place; not needed if extents are
+            known.
     """
 
     extents: Extents | None
