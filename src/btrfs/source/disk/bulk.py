@@ -1,45 +1,84 @@
-"""Many leaves at once, from blocks to a batch of items, without a Python loop over items.
+"""Many blocks at once: from leaves to a batch of items, from nodes to the blocks below them.
 
-In a leaf, the records of the items have a fixed stride, so the records of a whole batch of leaves
-are taken with one array of positions. All checks of :mod:`btrfs.source.disk.node` are made here
-too, on arrays. A block that does not pass them, or that could not be read, is read again by
-:func:`btrfs.source.disk.store.read_block`: it finds another copy, or says what is wrong.
+There is no Python loop over items. In a block, the records have a fixed stride, so the records of a
+whole batch of blocks are taken with one array of positions. All checks of
+:mod:`btrfs.source.disk.node` are made here too, on arrays. A block that does not pass them, or that
+could not be read, is read again by :func:`btrfs.source.disk.store.read_block`: it finds another
+copy, or says what is wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from btrfs.ondisk.columns import ItemBatch, take
-from btrfs.ondisk.constants import CSUM_SIZE
+from btrfs.ondisk.constants import CSUM_SIZE, MAX_ADDRESS
 from btrfs.source.damage import DamageLog
 from btrfs.source.disk.node import (
     HEADER_SIZE,
     ITEM_RECORD_SIZE,
+    POINTER_RECORD_SIZE,
     BlockFormat,
     Header,
     Pointer,
 )
+from btrfs.source.disk.pointers import BlockPointers, Keys
 from btrfs.source.disk.store import UNREADABLE, BlockStore, UnreadableHandler, read_block
 
-__all__ = ["BulkReader"]
+__all__ = ["BulkReader", "Children", "Leaves"]
 
-# Bytes of blocks in a batch: enough that a batch is worth its calls of numpy, and few enough that
-# the blocks stay in the processor's cache between them.
-_BATCH_BYTES = 1 << 20
+BATCH_BYTES = 1 << 20
+"""Bytes of blocks in a batch: enough that a batch is worth its calls of numpy, and few enough that
+the blocks stay in the processor's cache between them."""
 
 # struct btrfs_item
-_RECORD_DTYPE = np.dtype(
+_ITEM_DTYPE = np.dtype(
     [("objectid", "<u8"), ("type", "u1"), ("offset", "<u8"), ("start", "<u4"), ("size", "<u4")]
 )
 
+# struct btrfs_key_ptr
+_POINTER_DTYPE = np.dtype(
+    [
+        ("objectid", "<u8"),
+        ("type", "u1"),
+        ("offset", "<u8"),
+        ("vaddr", "<u8"),
+        ("generation", "<u8"),
+    ]
+)
+
+
+class Leaves(NamedTuple):
+    """The items of some leaves.
+
+    Attributes:
+        batch: The items, leaf by leaf.
+        block: Of each item, the index of the leaf among the pointers that were given, int64.
+    """
+
+    batch: ItemBatch
+    block: NDArray[np.int64]
+
+
+class Children(NamedTuple):
+    """The blocks below some nodes.
+
+    Attributes:
+        pointers: Pointers to them, node by node.
+        block: Of each, the index of the node among the pointers that were given, int64.
+    """
+
+    pointers: BlockPointers
+    block: NDArray[np.int64]
+
 
 class BulkReader:
-    """Reads leaves many at a time.
+    """Reads blocks many at a time.
 
     Args:
         store: Where the blocks are.
@@ -60,6 +99,11 @@ class BulkReader:
         self._log = log
         self._on_unreadable = on_unreadable
 
+    @property
+    def blocks_per_batch(self) -> int:
+        """How many blocks are best read together."""
+        return max(1, BATCH_BYTES // self._format.nodesize)
+
     def batches(
         self, pointers: Iterator[Pointer], min_key: int, max_key: int
     ) -> Iterator[ItemBatch]:
@@ -70,50 +114,74 @@ class BulkReader:
             min_key: The lowest key.
             max_key: The highest key wanted.
         """
-        leaves_per_batch = max(1, _BATCH_BYTES // self._format.nodesize)
-        while leaves := list(islice(pointers, leaves_per_batch)):
-            batch = self._read_batch(leaves)
+        while leaves := list(islice(pointers, self.blocks_per_batch)):
+            batch = self.leaves(BlockPointers.of(0, leaves)).batch
             # Only the leaves at both ends can have items outside the range.
             batch = _between(batch, min_key, max_key)
             if len(batch):
                 yield batch
 
-    def _read_batch(self, leaves: list[Pointer]) -> ItemBatch:
-        vaddrs = np.array([leaf.vaddr for leaf in leaves], np.int64)
-        buffer, good = self._store.read_many(vaddrs, self._format.nodesize)
-        blocks = buffer.reshape(len(leaves), self._format.nodesize)
-        good &= _headers_match(blocks, leaves, self._format)
-        good &= _checksums_match(blocks, self._format)
-        blocks, leaves = self._replace(blocks, leaves, np.flatnonzero(~good))
+    def leaves(self, pointers: BlockPointers) -> Leaves:
+        """Return the items of leaves, which need not be neighbours in a tree."""
+        blocks, kept = self._read(pointers)
         batch, starts, first = _items(blocks)
-        suspicious = _suspicious_leaves(batch, starts, first, leaves, self._format)
+        suspicious = _suspicious_leaves(batch, starts, first, pointers.select(kept), self._format)
         if len(suspicious):
-            blocks, leaves = self._replace(blocks, leaves, suspicious)
+            blocks, kept = self._replace(blocks, pointers, kept, suspicious)
             batch, _, _ = _items(blocks)
-        return batch
+        return Leaves(batch, np.repeat(kept, _nritems(blocks)))
+
+    def children(self, pointers: BlockPointers) -> Children:
+        """Return pointers to the blocks below nodes, which need not be neighbours in a tree."""
+        blocks, kept = self._read(pointers)
+        suspicious = _suspicious_nodes(blocks, pointers.select(kept))
+        if len(suspicious):
+            blocks, kept = self._replace(blocks, pointers, kept, suspicious)
+        return Children(_children(blocks, pointers.select(kept)), np.repeat(kept, _nritems(blocks)))
+
+    def _read(self, pointers: BlockPointers) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
+        """Return blocks whose headers and checksums are right, and the indexes of their pointers.
+
+        Of an inner node or a leaf, what comes after the header is not checked yet.
+        """
+        nodesize = self._format.nodesize
+        buffer, good = self._store.read_many(pointers.vaddr, nodesize)
+        blocks = buffer.reshape(len(pointers), nodesize)
+        good &= _headers_match(blocks, pointers, self._format)
+        good &= _checksums_match(blocks, self._format)
+        kept = np.arange(len(pointers))
+        return self._replace(blocks, pointers, kept, np.flatnonzero(~good))
 
     def _replace(
-        self, blocks: NDArray[np.uint8], leaves: list[Pointer], indexes: NDArray[np.intp]
-    ) -> tuple[NDArray[np.uint8], list[Pointer]]:
+        self,
+        blocks: NDArray[np.uint8],
+        pointers: BlockPointers,
+        kept: NDArray[np.intp],
+        indexes: NDArray[np.intp],
+    ) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
         """Replace blocks by copies that pass all checks, and leave out those that have none."""
         lost = []
         for index in indexes.tolist():
-            leaf = leaves[index]
+            pointer = pointers.pointer(int(kept[index]))
             try:
-                data, _ = read_block(self._store, self._format, leaf, self._log)
+                data, _ = read_block(self._store, self._format, pointer, self._log)
             except UNREADABLE as error:
-                self._on_unreadable(leaf.min_key or 0, leaf.max_key, error)
+                self._on_unreadable(pointer.min_key or 0, pointer.max_key, error)
                 lost.append(index)
             else:
                 blocks[index] = np.frombuffer(data, np.uint8)
         if lost:
             blocks = np.delete(blocks, lost, axis=0)
-            leaves = [leaf for index, leaf in enumerate(leaves) if index not in set(lost)]
-        return blocks, leaves
+            kept = np.delete(kept, lost)
+        return blocks, kept
 
 
 def _headers(blocks: NDArray[np.uint8]) -> NDArray[np.void]:
     return np.ndarray((len(blocks),), Header.dtype, blocks, 0, (blocks.strides[0],))
+
+
+def _nritems(blocks: NDArray[np.uint8]) -> NDArray[np.int64]:
+    return np.asarray(_headers(blocks)["nritems"].astype(np.int64))
 
 
 def _checksums_match(blocks: NDArray[np.uint8], block_format: BlockFormat) -> NDArray[np.bool_]:
@@ -124,66 +192,125 @@ def _checksums_match(blocks: NDArray[np.uint8], block_format: BlockFormat) -> ND
 
 
 def _headers_match(
-    blocks: NDArray[np.uint8], leaves: list[Pointer], block_format: BlockFormat
+    blocks: NDArray[np.uint8], pointers: BlockPointers, block_format: BlockFormat
 ) -> NDArray[np.bool_]:
     headers = _headers(blocks)
-    vaddrs = np.array([leaf.vaddr for leaf in leaves], np.uint64)
-    generations = np.array([leaf.generation for leaf in leaves], np.uint64)
-    least = np.array([0 if leaf.min_key is None else 1 for leaf in leaves], np.uint32)
-    most = (block_format.nodesize - HEADER_SIZE) // ITEM_RECORD_SIZE
+    # Only the root of a tree can be empty, and only if it is a leaf.
+    least = ~pointers.is_root if pointers.level == 0 else 1
+    record_size = POINTER_RECORD_SIZE if pointers.level else ITEM_RECORD_SIZE
+    most = (block_format.nodesize - HEADER_SIZE) // record_size
     fsid = np.frombuffer(block_format.fsid, headers["fsid"].dtype)
     return np.asarray(
         (headers["fsid"] == fsid)
-        & (headers["bytenr"] == vaddrs)
-        & (headers["generation"] == generations)
-        & (headers["level"] == 0)
+        & (headers["bytenr"] == pointers.vaddr.astype(np.uint64))
+        & (headers["generation"] == pointers.generation)
+        & (headers["level"] == pointers.level)
         & (headers["nritems"] >= least)
         & (headers["nritems"] <= most)
     )
 
 
+def _positions(
+    nritems: NDArray[np.int64], nodesize: int, record_size: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return where in a buffer of blocks the records of all items are.
+
+    Returns:
+        The position of each record; for each block, where its records begin; and the index of the
+        first item of each block.
+    """
+    first = np.cumsum(nritems) - nritems
+    after_header = np.arange(len(nritems), dtype=np.int64) * nodesize + HEADER_SIZE
+    # The record with index i lies (i - first of its block) records after the header.
+    positions = np.repeat(after_header - first * record_size, nritems)
+    positions += np.arange(0, len(positions) * record_size, record_size)
+    return positions, after_header, first
+
+
 def _items(
     blocks: NDArray[np.uint8],
 ) -> tuple[ItemBatch, NDArray[np.uint32], NDArray[np.int64]]:
-    """Return all items of blocks whose headers are right.
+    """Return all items of leaves whose headers are right.
 
     Returns:
         The items; where in its block the body of each begins, counted from the end of the header;
         and the index of the first item of each block.
     """
-    headers = _headers(blocks)
-    nritems = headers["nritems"].astype(np.int64)
-    first = np.cumsum(nritems) - nritems
-    after_header = np.arange(len(blocks), dtype=np.int64) * blocks.shape[1] + HEADER_SIZE
-    # The record with index i lies (i - first of its block) records after the header.
-    positions = np.repeat(after_header - first * ITEM_RECORD_SIZE, nritems)
-    positions += np.arange(0, len(positions) * ITEM_RECORD_SIZE, ITEM_RECORD_SIZE)
+    nritems = _nritems(blocks)
+    positions, after_header, first = _positions(nritems, blocks.shape[1], ITEM_RECORD_SIZE)
     buffer = blocks.reshape(-1)
-    records = take(buffer, _RECORD_DTYPE, positions)
+    records = take(buffer, _ITEM_DTYPE, positions)
     starts = np.ascontiguousarray(records["start"])
     batch = ItemBatch(
         buffer=buffer,
         objectid=np.ascontiguousarray(records["objectid"]),
         type=np.ascontiguousarray(records["type"]),
         offset=np.ascontiguousarray(records["offset"]),
-        transid=np.repeat(headers["generation"], nritems),
+        transid=np.repeat(_headers(blocks)["generation"], nritems),
         body=np.repeat(after_header, nritems) + starts,
         size=np.ascontiguousarray(records["size"]),
     )
     return batch, starts, first
 
 
+def _pointer_records(blocks: NDArray[np.uint8]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """Return the records of nodes whose headers are right, and the first index of each node."""
+    positions, _, first = _positions(_nritems(blocks), blocks.shape[1], POINTER_RECORD_SIZE)
+    return take(blocks.reshape(-1), _POINTER_DTYPE, positions), first
+
+
+def _record_keys(records: NDArray[np.void]) -> Keys:
+    return Keys(*(np.ascontiguousarray(records[part]) for part in ("objectid", "type", "offset")))
+
+
+def _children(blocks: NDArray[np.uint8], pointers: BlockPointers) -> BlockPointers:
+    """Return pointers to the blocks below nodes that have passed all checks."""
+    records, first = _pointer_records(blocks)
+    keys = _record_keys(records)
+    # A child may hold keys up to the one before the next child begins, the last child of a node
+    # as many as the node.
+    following = keys.select(np.minimum(np.arange(1, len(records) + 1), len(records) - 1))
+    last = following.before()
+    if len(records):
+        ends = np.append(first[1:], len(records)) - 1
+        last.objectid[ends] = pointers.last.objectid
+        last.type[ends] = pointers.last.type
+        last.offset[ends] = pointers.last.offset
+    return BlockPointers(
+        pointers.level - 1,
+        records["vaddr"].astype(np.int64),
+        np.ascontiguousarray(records["generation"]),
+        np.zeros(len(records), np.bool_),
+        keys,
+        last,
+    )
+
+
+def _suspicious_nodes(blocks: NDArray[np.uint8], pointers: BlockPointers) -> NDArray[np.intp]:
+    """Return the indexes of nodes with pointers that are not as they must be."""
+    records, first = _pointer_records(blocks)
+    if not len(records):
+        return np.empty(0, np.intp)
+    keys = _record_keys(records)
+    bad = _bounds_violated(keys, first, pointers)
+    outside = (records["vaddr"] == 0) | (records["vaddr"] >= MAX_ADDRESS)
+    bad |= np.logical_or.reduceat(outside, first)
+    return np.flatnonzero(bad)
+
+
 def _suspicious_leaves(
     batch: ItemBatch,
     starts: NDArray[np.uint32],
     first: NDArray[np.int64],
-    leaves: list[Pointer],
+    pointers: BlockPointers,
     block_format: BlockFormat,
 ) -> NDArray[np.intp]:
     """Return the indexes of leaves with items whose keys or bodies are not as they must be."""
     if not len(batch):
-        # Nothing but the root of an empty tree has no items, and it has no neighbours.
         return np.empty(0, np.intp)
+    # Only the root of a tree can be without items; reduceat() wants a first item of each.
+    indexes = np.flatnonzero(np.diff(np.append(first, len(batch))))
+    first, pointers = first[indexes], pointers.select(indexes)
     end = np.append(first[1:], len(batch))
     ends = starts.astype(np.int64) + batch.size
     end_of_records = (end - first) * ITEM_RECORD_SIZE
@@ -191,31 +318,38 @@ def _suspicious_leaves(
     bad = np.minimum.reduceat(starts, first) < end_of_records
     bad |= np.maximum.reduceat(ends, first) > end_of_bodies
     bad |= np.add.reduceat(batch.size.astype(np.int64), first) > end_of_bodies - end_of_records
-    # The bounds that the blocks above give to the keys.
-    bad |= [
-        leaf.min_key is not None and key != leaf.min_key
-        for leaf, key in zip(leaves, batch.keys(first), strict=True)
-    ]
-    bad |= [key > leaf.max_key for leaf, key in zip(leaves, batch.keys(end - 1), strict=True)]
-    # Keys ascend from leaf to leaf too. An item out of order belongs to the last leaf that begins
-    # at or before it.
-    out_of_order = np.flatnonzero(~_ascending(batch)) + 1
+    bad |= _bounds_violated(Keys(batch.objectid, batch.type, batch.offset), first, pointers)
+    return indexes[bad]
+
+
+def _bounds_violated(
+    keys: Keys, first: NDArray[np.int64], pointers: BlockPointers
+) -> NDArray[np.bool_]:
+    """Return for each block whether its keys do not ascend, or are not those of its pointer.
+
+    Args:
+        keys: The keys of all blocks.
+        first: The index of the first key of each block; none is empty.
+        pointers: Pointers to the blocks.
+    """
+    ends = np.append(first[1:], len(keys.offset)) - 1
+    bad = ~(pointers.is_root | keys.select(first).equal(pointers.first))
+    bad |= pointers.last.are_below(keys.select(ends))
+    ascending = _ascending(keys)
+    # From one block to the next, they need not ascend.
+    ascending[first[1:] - 1] = True
+    out_of_order = np.flatnonzero(~ascending)
     bad[np.searchsorted(first, out_of_order, "right") - 1] = True
-    return np.flatnonzero(bad)
+    return bad
 
 
-def _ascending(batch: ItemBatch) -> NDArray[np.bool_]:
-    """Return for each item but the first whether its key is above the one before."""
-    ascending = np.asarray(batch.objectid[1:] > batch.objectid[:-1])
+def _ascending(keys: Keys) -> NDArray[np.bool_]:
+    """Return for each key but the first whether it is above the one before."""
+    ascending = np.asarray(keys.objectid[1:] > keys.objectid[:-1])
     # In an extent tree few items share the first part of their key with a neighbour.
     left = np.flatnonzero(~ascending)
     if len(left):
-        objectid, key_type, offset = (
-            (part[left], part[left + 1]) for part in (batch.objectid, batch.type, batch.offset)
-        )
-        ascending[left] = (objectid[0] == objectid[1]) & (
-            (key_type[0] < key_type[1]) | ((key_type[0] == key_type[1]) & (offset[0] < offset[1]))
-        )
+        ascending[left] = keys.select(left).are_below(keys.select(left + 1))
     return ascending
 
 

@@ -22,6 +22,7 @@ from btrfs.ondisk.struct import Struct
 __all__ = [
     "HEADER_SIZE",
     "ITEM_RECORD_SIZE",
+    "POINTER_RECORD_SIZE",
     "BlockFormat",
     "Header",
     "Leaf",
@@ -101,6 +102,7 @@ ITEM_RECORD_SIZE = _ITEM_RECORD.size
 
 # struct btrfs_key_ptr: first key, virtual address and generation of a block below.
 _POINTER_RECORD = struct.Struct("<QBQQQ")
+POINTER_RECORD_SIZE = _POINTER_RECORD.size
 
 
 class Leaf:
