@@ -1,9 +1,10 @@
-"""The two filesystems that are measured, made once and kept.
+"""The filesystems that are measured, made once and kept.
 
 `extents-300k` is what years of use leave: many small files, deletions, a large file overwritten at
 random. `extents-3m` has ten times as many extents, of small fallocate calls with holes between
-them, so that none of its data is ever written. Both lie in sparse image files; `ensure()` builds
-the one that is missing, in a minute or so, and leaves nothing mounted.
+them, so that none of its data is ever written. `snapshots-20` has 300,000 files, some of which
+change from each of twenty snapshots to the next. All lie in sparse image files; `ensure()` builds
+one that is missing, in a minute or so, and leaves nothing mounted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab.commands import run
 from tests.lab.loopfs import LoopFilesystem, loop_filesystem
 
 WORKERS = os.cpu_count() or 1
@@ -121,11 +123,44 @@ def allocate_pages(
         os.close(descriptor)
 
 
+def write_snapshots(root: Path, snapshots: int = 20, changes: int = 3000) -> None:
+    """Write 300,000 files, and make snapshots, changing some files before each but the first."""
+    origin = root / "origin"
+    run("btrfs", "subvolume", "create", origin)
+    share(write_tree, origin)
+    files = [os.fspath(file) for file in origin.glob("*/*/*")]
+    choose = random.Random(1)
+    for number in range(snapshots):
+        if number:
+            rewrite(choose.sample(files, changes), choose.randbytes(4 * PAGE))
+        run("btrfs", "subvolume", "snapshot", "-r", origin, root / f"snapshot{number}")
+
+
+def write_tree(root: Path, worker: int, files: int = 300_000 // WORKERS) -> None:
+    """Write files of one to four pages, in folders of 500."""
+    choose = random.Random(worker)
+    content = choose.randbytes(4 * PAGE)
+    for number in range(files):
+        if number % 500 == 0:
+            place = root / f"worker{worker}" / str(number)
+            place.mkdir(parents=True)
+        write_file(os.fspath(place / f"file{number}"), content[: choose.randint(PAGE, 4 * PAGE)])
+
+
+def rewrite(files: list[str], content: bytes) -> None:
+    """Overwrite the first page of some files."""
+    for file in files:
+        descriptor = os.open(file, os.O_WRONLY)
+        os.write(descriptor, content[:PAGE])
+        os.close(descriptor)
+
+
 def share(work: Callable[[Path, int], None], root: Path) -> None:
     """Call work(root, worker) in one process per core."""
     with ProcessPoolExecutor(WORKERS) as pool:
         list(pool.map(work, [root] * WORKERS, range(WORKERS)))
 
 
+SNAPSHOTS = Recipe("snapshots-20", "16G", write_snapshots)
 USED = Recipe("extents-300k", "16G", write_used)
 PREALLOC = Recipe("extents-3m", "24G", write_prealloc)

@@ -110,6 +110,17 @@ def make_deep(root: Path) -> None:
         support.run("btrfs", "filesystem", "sync", root)
 
 
+def make_changed_twice(root: Path) -> None:
+    """Make a subvolume whose inner nodes all change after each of two snapshots."""
+    changed = root / "changed"
+    make_subvolume(changed, leaves=200)
+    for name in ("first of it", "second of it"):
+        support.run("btrfs", "subvolume", "snapshot", changed, root / name)
+        for number in range(0, 200, 25):
+            os.setxattr(changed / str(number), b"user.filling", name.encode())
+        support.run("btrfs", "filesystem", "sync", root)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[support.LoopFilesystem]:
     with support.filesystem(
@@ -117,6 +128,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[support.LoopFiles
     ) as fs:
         make_deep(fs.mountpoint)
         make_snapshots(fs.mountpoint)
+        make_changed_twice(fs.mountpoint)
         fs.sync()
         yield fs
 
