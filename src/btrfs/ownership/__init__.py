@@ -1,4 +1,9 @@
-"""Who uses what: subvolumes, paths, back references, subvolumes that are being deleted."""
+"""Who uses what: all trees as one graph, subvolumes, paths, back references.
+
+:func:`scan` reads all trees once, and answers from that how much each subvolume, directory and file
+uses, what it shares, and what deleting it frees: see :mod:`btrfs.ownership.engine`. For single
+extents and paths there are :mod:`btrfs.ownership.backrefs` and :mod:`btrfs.ownership.paths`.
+"""
 
 from btrfs._lazy import lazy_names
 
@@ -7,10 +12,24 @@ if TYPE_CHECKING:
     from btrfs.ownership import (
         backref_walk as backref_walk,
         backrefs as backrefs,
+        engine as engine,
         extent_refs as extent_refs,
+        extents as extents,
+        graph as graph,
         orphans as orphans,
+        owners as owners,
         paths as paths,
+        references as references,
+        root_sets as root_sets,
+        scanning as scanning,
+        sizes as sizes,
         subvolumes as subvolumes,
+        tables as tables,
     )
+    from btrfs.ownership.engine import Ownership as Ownership, scan as scan
 else:
-    __getattr__, __dir__ = lazy_names(__name__, __path__)
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        __path__,
+        homes={"Ownership": "btrfs.ownership.engine", "scan": "btrfs.ownership.engine"},
+    )

@@ -58,11 +58,13 @@ class Leaves(NamedTuple):
 
     Attributes:
         batch: The items, leaf by leaf.
-        block: Of each item, the index of the leaf among the pointers that were given, int64.
+        block: Of each item, the index of the leaf among the pointers that were given.
+        read: The indexes of the leaves that could be read.
     """
 
     batch: ItemBatch
-    block: NDArray[np.int64]
+    block: NDArray[np.intp]
+    read: NDArray[np.intp]
 
 
 class Children(NamedTuple):
@@ -70,11 +72,13 @@ class Children(NamedTuple):
 
     Attributes:
         pointers: Pointers to them, node by node.
-        block: Of each, the index of the node among the pointers that were given, int64.
+        block: Of each, the index of the node among the pointers that were given.
+        read: The indexes of the nodes that could be read.
     """
 
     pointers: BlockPointers
-    block: NDArray[np.int64]
+    block: NDArray[np.intp]
+    read: NDArray[np.intp]
 
 
 class BulkReader:
@@ -129,7 +133,7 @@ class BulkReader:
         if len(suspicious):
             blocks, kept = self._replace(blocks, pointers, kept, suspicious)
             batch, _, _ = _items(blocks)
-        return Leaves(batch, np.repeat(kept, _nritems(blocks)))
+        return Leaves(batch, np.repeat(kept, _nritems(blocks)), kept)
 
     def children(self, pointers: BlockPointers) -> Children:
         """Return pointers to the blocks below nodes, which need not be neighbours in a tree."""
@@ -137,7 +141,8 @@ class BulkReader:
         suspicious = _suspicious_nodes(blocks, pointers.select(kept))
         if len(suspicious):
             blocks, kept = self._replace(blocks, pointers, kept, suspicious)
-        return Children(_children(blocks, pointers.select(kept)), np.repeat(kept, _nritems(blocks)))
+        children = _children(blocks, pointers.select(kept))
+        return Children(children, np.repeat(kept, _nritems(blocks)), kept)
 
     def _read(self, pointers: BlockPointers) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
         """Return blocks whose headers and checksums are right, and the indexes of their pointers.

@@ -1,0 +1,325 @@
+"""All trees as one graph: each block once, with the set of roots that reach it.
+
+Snapshots share blocks, so the trees of all subvolumes are one directed graph without circles. It is
+walked level by level, from the highest roots down to the leaves. The pointers to all blocks of a
+level are arrays. Sorted by address, a block that several nodes lead to is one entry, and its set of
+roots is the union of theirs. Blocks are read in the order of their addresses, each once, however
+many snapshots there are.
+
+A filesystem that is mounted may be changing. Where a block was overwritten, :meth:`Graph.walk`
+raises :class:`StaleError`. It is then called again with the roots of a newer commit: blocks that
+are still in use are known, and only the others are read.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btrfs.errors import BtrfsError
+from btrfs.ondisk.constants import MAX_LEVEL
+from btrfs.ownership.owners import Owner
+from btrfs.ownership.root_sets import EMPTY, RootSets, SetIds, mask_of
+from btrfs.source.disk.bulk import BulkReader, Leaves
+from btrfs.source.disk.node import Node, Pointer
+from btrfs.source.disk.pointers import BlockPointers
+from btrfs.source.disk.store import UNREADABLE
+
+if TYPE_CHECKING:
+    from btrfs.source.disk.source import DiskSource
+
+__all__ = ["Graph", "LeafConsumer", "Progress", "StaleError", "TreeBlocks"]
+
+Progress = Callable[[int, int], None]
+"""Is called with how many leaves are read, and how many there are. May raise, to cancel."""
+
+LeafConsumer = Callable[[Leaves, NDArray[np.uint32]], None]
+"""Is called with the items of some leaves, and the number of the leaf of each item."""
+
+
+class StaleError(BtrfsError):
+    """A block was overwritten, as the filesystem has been committed since."""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeBlocks:
+    """All blocks of all trees, each once.
+
+    Attributes:
+        vaddr: Virtual addresses, int64.
+        set_id: Of each, the number of the set of roots that reach it.
+    """
+
+    vaddr: NDArray[np.int64]
+    set_id: SetIds
+
+
+@dataclass(slots=True)
+class _Level:
+    """The nodes of a level that have been read, and the pointers in them.
+
+    Attributes:
+        nodes: The nodes.
+        children: Pointers to the blocks below them.
+        parent: Of each pointer, the index of its node.
+    """
+
+    nodes: BlockPointers
+    children: BlockPointers
+    parent: NDArray[np.intp]
+
+
+class Graph:
+    """The graph of all trees, as far as it has been walked.
+
+    Args:
+        source: The source of the blocks.
+        sets: The sets of roots: bit N is the Nth of the owners that walk() is given.
+        on_leaves: Gets the items of leaves that may hold files, once for each leaf.
+    """
+
+    def __init__(self, source: DiskSource, sets: RootSets, on_leaves: LeafConsumer) -> None:
+        self._source = source
+        self._sets = sets
+        self._on_leaves = on_leaves
+        self._errors: list[tuple[int, int, BtrfsError]] = []
+        self._levels: dict[int, _Level] = {}
+        self._leaves: list[BlockPointers] = []
+
+    def walk(self, owners: Sequence[Owner], progress: Progress) -> tuple[TreeBlocks, SetIds]:
+        """Read what has not been read yet of some trees.
+
+        Args:
+            owners: The trees.
+            progress: Is called now and then.
+
+        Returns:
+            All blocks; and for each leaf that was ever read, by its number, the set of roots that
+            reach it, which is empty if it is in use no more.
+
+        Raises:
+            StaleError: A block was overwritten; the filesystem has been committed since.
+            CorruptError: A block has no copy that passes all checks, and errors are to be raised.
+        """
+        bulk = self._bulk_reader()
+        frontier = _Frontier(self._sets)
+        for bit, owner in enumerate(owners):
+            self._add_root(frontier, owner, self._sets.id_of(1 << bit))
+        with_files = mask_of(bit for bit, owner in enumerate(owners) if owner.has_files)
+        blocks: list[tuple[NDArray[np.int64], SetIds]] = []
+        for level in range(MAX_LEVEL - 1, 0, -1):
+            pointers, set_ids = frontier.take(level)
+            blocks.append(frontier.all_of(level, pointers, set_ids))
+            children, parent = self._read_nodes(bulk, level, pointers, set_ids, owners)
+            frontier.add(children, set_ids[parent])
+        pointers, set_ids = frontier.take(0)
+        blocks.append(frontier.all_of(0, pointers, set_ids))
+        wanted = self._sets.meeting(with_files)[set_ids]
+        pointers, set_ids = pointers.select(wanted), set_ids[wanted]
+        self._read_leaves(bulk, pointers, set_ids, owners, progress)
+        return _tree_blocks(blocks), self._set_of_leaves(pointers, set_ids)
+
+    def _bulk_reader(self) -> BulkReader:
+        trees = self._source.trees
+        return BulkReader(
+            trees.store,
+            trees.block_format,
+            self._source.log,
+            lambda *arguments: self._errors.append(arguments),
+        )
+
+    def _add_root(self, frontier: _Frontier, owner: Owner, set_id: int) -> None:
+        """Add the root of a tree; of one that is being removed, what is left of it."""
+        if owner.drop_progress is None:
+            frontier.add_some([owner.pointer], set_id)
+            return
+        pointer = owner.pointer
+        key = owner.drop_progress.key
+        while True:
+            try:
+                node = self._source.read_block(pointer)
+            except UNREADABLE as error:
+                self._skip(owner.tree, pointer.min_key or 0, pointer.max_key, error)
+                return
+            frontier.count(pointer, set_id)
+            if not isinstance(node, Node):
+                return
+            rest = [child for child in node.children if child.max_key >= key]
+            if pointer.level <= max(1, owner.drop_level) or not rest:
+                frontier.add_some(rest, set_id)
+                return
+            # Of the first of these, a part is removed.
+            pointer, *whole = rest
+            frontier.add_some(whole, set_id)
+
+    def _read_nodes(
+        self,
+        bulk: BulkReader,
+        level: int,
+        pointers: BlockPointers,
+        set_ids: SetIds,
+        owners: Sequence[Owner],
+    ) -> tuple[BlockPointers, NDArray[np.intp]]:
+        """Return pointers to the blocks below nodes, and for each the index of its node."""
+        known = self._levels.get(level)
+        children: list[BlockPointers] = []
+        parents: list[NDArray[np.intp]] = []
+        new = np.arange(len(pointers))
+        if known is not None:
+            parent = _indexes(known.nodes, pointers)[known.parent]
+            still = parent >= 0
+            children.append(known.children.select(still))
+            parents.append(parent[still])
+            new = np.flatnonzero(_indexes(pointers, known.nodes) < 0)
+        for some in _batches(new, bulk.blocks_per_batch):
+            found = bulk.children(pointers.select(some))
+            self._report_lost(found.read, set_ids[some], owners)
+            children.append(found.pointers)
+            parents.append(some[found.block])
+        made = BlockPointers.concatenated(level - 1, children)
+        parent = np.concatenate(parents) if parents else np.empty(0, np.intp)
+        if len(pointers):
+            self._levels[level] = _Level(pointers, made, parent)
+        return made, parent
+
+    def _read_leaves(
+        self,
+        bulk: BulkReader,
+        pointers: BlockPointers,
+        set_ids: SetIds,
+        owners: Sequence[Owner],
+        progress: Progress,
+    ) -> None:
+        """Read the leaves that are not known yet, and pass their items on."""
+        known = self._known_leaves()
+        number = len(known)
+        new = np.flatnonzero(_indexes(pointers, known) < 0)
+        total = len(pointers)
+        done = total - len(new)
+        for some in _batches(new, bulk.blocks_per_batch):
+            progress(done, total)
+            chosen = pointers.select(some)
+            found = bulk.leaves(chosen)
+            self._report_lost(found.read, set_ids[some], owners)
+            self._on_leaves(found, (found.block + number).astype(np.uint32))
+            self._leaves.append(chosen)
+            number += len(some)
+            done += len(some)
+        progress(total, total)
+
+    def _set_of_leaves(self, pointers: BlockPointers, set_ids: SetIds) -> SetIds:
+        """Return the set of each leaf that was read, given those that are in use."""
+        index = _indexes(self._known_leaves(), pointers)
+        in_use = index >= 0
+        found = np.full(len(index), EMPTY, np.uint32)
+        found[in_use] = set_ids[index[in_use]]
+        return found
+
+    def _known_leaves(self) -> BlockPointers:
+        """Return the leaves that have been read, by their numbers."""
+        self._leaves = [BlockPointers.concatenated(0, self._leaves)]
+        return self._leaves[0]
+
+    def _report_lost(
+        self, read: NDArray[np.intp], set_ids: SetIds, owners: Sequence[Owner]
+    ) -> None:
+        """Report the blocks of a batch that could not be read."""
+        lost = np.setdiff1d(np.arange(len(set_ids)), read)
+        errors, self._errors = self._errors, []
+        for set_id, error in zip(set_ids[lost].tolist(), errors, strict=True):
+            mask = self._sets.masks[set_id]
+            self._skip(owners[(mask & -mask).bit_length() - 1].tree, *error)
+
+    def _skip(self, tree: int, min_key: int, max_key: int, error: BtrfsError) -> None:
+        """Note that a block cannot be read, or raise the error.
+
+        Raises:
+            StaleError: The filesystem has been committed since, so it was overwritten.
+        """
+        if self._source.is_stale():
+            raise StaleError("the filesystem has changed") from error
+        self._source.skip_or_raise(tree, min_key, max_key, error)
+
+
+class _Frontier:
+    """Pointers to the blocks that come next, by level.
+
+    Args:
+        sets: The sets of roots.
+    """
+
+    def __init__(self, sets: RootSets) -> None:
+        self._sets = sets
+        self._pointers: dict[int, list[BlockPointers]] = defaultdict(list)
+        self._set_ids: dict[int, list[SetIds]] = defaultdict(list)
+        # Blocks that count, but whose children are added by themselves.
+        self._counted: dict[int, list[tuple[int, int]]] = defaultdict(list)
+
+    def add(self, pointers: BlockPointers, set_ids: SetIds) -> None:
+        """Add pointers to blocks of one level, with the sets of roots that reach these."""
+        self._pointers[pointers.level].append(pointers)
+        self._set_ids[pointers.level].append(set_ids)
+
+    def add_some(self, pointers: Sequence[Pointer], set_id: int) -> None:
+        """Add a few pointers to blocks of one level that the same roots reach."""
+        if pointers:
+            made = BlockPointers.of(pointers[0].level, pointers)
+            self.add(made, np.full(len(pointers), set_id, np.uint32))
+
+    def count(self, pointer: Pointer, set_id: int) -> None:
+        """Add a block whose children are added by themselves."""
+        self._counted[pointer.level].append((pointer.vaddr, set_id))
+
+    def take(self, level: int) -> tuple[BlockPointers, SetIds]:
+        """Return the blocks of a level whose children come next, each once, by address."""
+        pointers = BlockPointers.concatenated(level, self._pointers.pop(level, []))
+        if not len(pointers):
+            return pointers, np.empty(0, np.uint32)
+        set_ids = np.concatenate(self._set_ids.pop(level))
+        # By generation, too: two pointers that do not agree in it cannot both be right.
+        order = np.lexsort((pointers.generation, pointers.vaddr))
+        vaddr, generation = pointers.vaddr[order], pointers.generation[order]
+        is_first = np.ones(len(order), np.bool_)
+        is_first[1:] = (vaddr[1:] != vaddr[:-1]) | (generation[1:] != generation[:-1])
+        first = np.flatnonzero(is_first)
+        return pointers.select(order[first]), self._sets.unions(set_ids[order], first)
+
+    def all_of(
+        self, level: int, pointers: BlockPointers, set_ids: SetIds
+    ) -> tuple[NDArray[np.int64], SetIds]:
+        """Return addresses and sets of all blocks of a level, given those that take() gave."""
+        counted = self._counted.get(level)
+        if counted is None:
+            return pointers.vaddr, set_ids
+        vaddr = np.concatenate([pointers.vaddr, [vaddr for vaddr, _ in counted]])
+        set_ids = np.concatenate([set_ids, np.array([ids for _, ids in counted], np.uint32)])
+        order = np.argsort(vaddr, kind="stable")
+        different, first = np.unique(vaddr[order], return_index=True)
+        return different, self._sets.unions(set_ids[order], first)
+
+
+def _batches(indexes: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
+    for begin in range(0, len(indexes), size):
+        yield indexes[begin : begin + size]
+
+
+def _indexes(wanted: BlockPointers, blocks: BlockPointers) -> NDArray[np.intp]:
+    """Return for each of some blocks its index among others, or -1 if it is not among them."""
+    if not len(blocks):
+        return np.full(len(wanted), -1, np.intp)
+    order = np.argsort(blocks.vaddr, kind="stable")
+    found = order[np.searchsorted(blocks.vaddr, wanted.vaddr, sorter=order) % len(order)]
+    same = (blocks.vaddr[found] == wanted.vaddr) & (blocks.generation[found] == wanted.generation)
+    return np.where(same, found, -1)
+
+
+def _tree_blocks(levels: Sequence[tuple[NDArray[np.int64], SetIds]]) -> TreeBlocks:
+    return TreeBlocks(
+        np.concatenate([vaddr for vaddr, _ in levels]),
+        np.concatenate([set_ids for _, set_ids in levels]),
+    )

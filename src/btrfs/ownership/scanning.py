@@ -1,0 +1,184 @@
+"""One scan over all trees, from which all questions about who owns what are answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btrfs.errors import BtrfsError, CorruptError
+from btrfs.ondisk import constants
+from btrfs.ownership.extents import DataExtents, References, data_extents, reference_table
+from btrfs.ownership.graph import Graph, Progress, StaleError, TreeBlocks
+from btrfs.ownership.owners import Kind, Owner, owners
+from btrfs.ownership.references import InlineRows, reference_rows
+from btrfs.ownership.root_sets import RootSets, SetIds, mask_of
+from btrfs.ownership.sizes import ChunkClasses, SizesBySet, sum_by
+from btrfs.ownership.tables import TableBuilder
+
+if TYPE_CHECKING:
+    from btrfs.filesystem import FileSystem
+    from btrfs.source.disk.bulk import Leaves
+    from btrfs.source.disk.source import DiskSource
+
+__all__ = ["Scan", "scan_trees"]
+
+_MOST_TRIES = 100
+"""So often does a scan go on from a newer commit. Each time there is less left to read."""
+
+_SHARE_OF_FREE_MEMORY = 4
+
+_INLINE_DTYPES = ("<u4", "<u4", "u1", "<u8", "<u4")
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What one scan has read, as tables.
+
+    Attributes:
+        generation: Generation of the commit that it shows.
+        owners: The trees; a set of roots has bit N for the Nth of them.
+        sets: The sets of roots.
+        leaf_sets: Set of each leaf by its number, uint32.
+        blocks: All tree blocks.
+        extents: All extents of data that files use.
+        references: The pieces of files in these.
+        inline: The pieces of files that lie in leaves.
+        sizes: Bytes by set of roots.
+        used: Bytes that the block groups say are used.
+        lost: How many ranges of keys could not be read; then all sizes may be too low.
+    """
+
+    generation: int
+    owners: list[Owner]
+    sets: RootSets
+    leaf_sets: SetIds
+    blocks: TreeBlocks
+    extents: DataExtents
+    references: References
+    inline: InlineRows
+    sizes: SizesBySet
+    used: int
+    lost: int = 0
+
+
+def scan_trees(
+    fs: FileSystem, *, memory: int | None = None, progress: Progress | None = None
+) -> Scan:
+    """Read all trees of a filesystem whose blocks are shown.
+
+    Args:
+        fs: The filesystem; a mounted one is opened with source='devices'.
+        memory: Bytes of memory that it may take, roughly; a quarter of what is free if not given.
+        progress: Is called with leaves read and leaves to read. If it raises, the scan ends.
+
+    Raises:
+        BtrfsError: The filesystem shows no blocks, or changes faster than it can be read.
+        CorruptError: A block has no copy that passes all checks, and errors are to be raised.
+    """
+    source = fs.unmounted_source()
+    budget = _free_memory() // _SHARE_OF_FREE_MEMORY if memory is None else memory
+    collector = _Collector(source, budget)
+    sets = RootSets()
+    graph = Graph(source, sets, collector.add)
+    for _ in range(_MOST_TRIES):
+        generation = source.superblock.generation
+        try:
+            found = owners(fs)
+            blocks, leaf_sets = graph.walk(found, progress or _no_progress)
+            groups = list(fs.block_groups())
+            chunks = ChunkClasses(fs.chunks())
+        except StaleError:
+            source.refresh()
+            continue
+        # Look-ups go on from a newer commit by themselves.
+        if source.superblock.generation == generation:
+            break
+    else:
+        raise BtrfsError(
+            f"{fs.path} is committed faster than it can be read",
+            hint="stop what writes to it for a moment, or scan a snapshot of its devices",
+        )
+    renumbered = sets.replaced(_without_weak(found))
+    leaf_sets = renumbered[leaf_sets]
+    blocks = TreeBlocks(blocks.vaddr, renumbered[blocks.set_id])
+    extents, references = data_extents(collector.references, leaf_sets, sets, budget)
+    return Scan(
+        generation,
+        found,
+        sets,
+        leaf_sets,
+        blocks,
+        extents,
+        references,
+        InlineRows(*collector.inline.finish()),
+        _sizes(fs.nodesize, blocks, extents, sets, chunks),
+        sum(group.used for group in groups),
+        len(fs.lost),
+    )
+
+
+def _no_progress(done: int, total: int) -> None:
+    """Show nothing."""
+
+
+class _Collector:
+    """Takes from leaves what they say of files.
+
+    Args:
+        source: The source of the leaves.
+        memory: Bytes of memory that all of it may take.
+    """
+
+    def __init__(self, source: DiskSource, memory: int) -> None:
+        self._source = source
+        self.references = reference_table(memory // 2)
+        self.inline = TableBuilder(_INLINE_DTYPES, memory // 8)
+
+    def add(self, leaves: Leaves, leaf: NDArray[np.uint32]) -> None:
+        """Add what some leaves have; see LeafConsumer."""
+        chosen = leaves.batch.type == constants.EXTENT_DATA_KEY
+        if not chosen.any():
+            return
+        batch = leaves.batch.select(chosen)
+        rows, inline, is_right = reference_rows(batch, leaf[chosen])
+        self.references.append(rows)
+        self.inline.append(inline)
+        for index in np.flatnonzero(~is_right).tolist():
+            key = batch.key(index)
+            error = CorruptError(
+                f"item {key}", expected="a file extent", found=f"{batch.size[index]} bytes"
+            )
+            self._source.skip_or_raise(0, key.key, key.key, error)
+
+
+def _without_weak(found: list[Owner]) -> Any:
+    """Return what takes trees of relocation out of sets that have other roots."""
+    weak = mask_of(bit for bit, owner in enumerate(found) if owner.kind is Kind.RELOCATION)
+    return lambda mask: mask & ~weak or mask
+
+
+def _sizes(
+    nodesize: int,
+    blocks: TreeBlocks,
+    extents: DataExtents,
+    sets: RootSets,
+    chunks: ChunkClasses,
+) -> SizesBySet:
+    shape = (len(sets), len(chunks.factors))
+    data = sum_by(extents.set_id, extents.num_bytes, chunks.of(extents.vaddr), shape)
+    of_blocks = np.full(len(blocks.vaddr), nodesize)
+    metadata = sum_by(blocks.set_id, of_blocks, chunks.of(blocks.vaddr), shape)
+    return SizesBySet(data, metadata, chunks.factors)
+
+
+def _free_memory() -> int:
+    """Return how many bytes of memory are free or can be freed at once."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            name, kib, *_ = line.split()
+            if name == "MemAvailable:":
+                return int(kib) << 10
+    raise BtrfsError("/proc/meminfo does not say how much memory is free", hint="set memory")

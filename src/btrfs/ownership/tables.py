@@ -1,0 +1,76 @@
+"""Tables of columns that grow, in memory or in temporary files.
+
+A scan meets millions of rows. A :class:`TableBuilder` takes them batch by batch. As long as they
+fit into memory, its columns are arrays. Beyond that they are written to files without a name, which
+vanish with the process, and the finished columns are arrays over these files: the kernel loads the
+pages that are used, and takes them back when memory is short.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+__all__ = ["TableBuilder"]
+
+
+class TableBuilder:
+    """Collects the rows of a table.
+
+    Args:
+        dtypes: Types of its columns.
+        memory: Bytes that it may take in memory; what is beyond goes to files. None for no limit.
+    """
+
+    def __init__(self, dtypes: Sequence[DTypeLike], memory: int | None = None) -> None:
+        self._dtypes = [np.dtype(dtype) for dtype in dtypes]
+        self._memory = memory
+        self._parts: list[list[NDArray[Any]]] = [[] for _ in dtypes]
+        self._files: list[IO[bytes]] = []
+        self._bytes = 0
+        self.rows = 0
+
+    def append(self, columns: Sequence[NDArray[Any]]) -> None:
+        """Add rows, given as columns."""
+        self.rows += len(columns[0])
+        for parts, column in zip(self._parts, columns, strict=True):
+            parts.append(column)
+            self._bytes += column.nbytes
+        if self._memory is not None and self._bytes > self._memory:
+            self._write_out()
+
+    @property
+    def is_in_files(self) -> bool:
+        """Whether the rows were too many for memory."""
+        return bool(self._files)
+
+    def finish(self) -> list[NDArray[Any]]:
+        """Return the columns. The builder is empty then."""
+        if self._files:
+            self._write_out()
+        return [self._column(index) for index in range(len(self._dtypes))]
+
+    def _column(self, index: int) -> NDArray[Any]:
+        dtype = self._dtypes[index]
+        parts, self._parts[index] = self._parts[index], []
+        if not self.rows:
+            return np.empty(0, dtype)
+        if self._files:
+            return np.memmap(self._files[index], dtype, "r+", shape=(self.rows,))
+        return np.concatenate(parts).astype(dtype, copy=False)
+
+    def _write_out(self) -> None:
+        """Move what is in memory to files."""
+        if not self._files:
+            # They stay open as long as any column of the table is used.
+            self._files = [tempfile.TemporaryFile() for _ in self._dtypes]  # noqa: SIM115
+        for file, dtype, parts in zip(self._files, self._dtypes, self._parts, strict=True):
+            for part in parts:
+                file.write(np.ascontiguousarray(part, dtype).data)
+            file.flush()
+            parts.clear()
+        self._bytes = 0
