@@ -60,13 +60,15 @@ class TableBuilder:
         if not self.rows:
             return np.empty(0, dtype)
         if self._files:
-            return np.memmap(self._files[index], dtype, "r+", shape=(self.rows,))
+            with self._files[index] as file:
+                # The mapping goes on to be valid when the file is closed.
+                return np.memmap(file, dtype, "r+", shape=(self.rows,))
         return np.concatenate(parts).astype(dtype, copy=False)
 
     def _write_out(self) -> None:
         """Move what is in memory to files."""
         if not self._files:
-            # They stay open as long as any column of the table is used.
+            # They stay open until the columns are finished.
             self._files = [tempfile.TemporaryFile() for _ in self._dtypes]  # noqa: SIM115
         for file, dtype, parts in zip(self._files, self._dtypes, self._parts, strict=True):
             for part in parts:

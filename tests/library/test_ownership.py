@@ -1,0 +1,294 @@
+"""Who owns the space, beside quota groups that the kernel has counted, and real deletions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from btrfs import FileSystem
+from btrfs.ctree import QUOTA_TREE_OBJECTID, QgroupInfo
+from btrfs.errors import BtrfsError
+from btrfs.ownership import Ownership, scan
+from btrfs.ownership.owners import Kind
+from tests import support
+from tests.lab.sharing import change, share_space
+from tests.support.removal import interrupt
+
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "nodesize 4096": {"nodesize": 4096},
+    "nodesize 65536": {"nodesize": 65536},
+    "mixed": {"mixed": True, "size": "512M"},
+    "raid1 on unequal devices": {"devices": 3, "data": "raid1", "metadata": "raid1c3"},
+    "free space cache": {"features": ["^free-space-tree"]},
+    "old features": {"features": ["^free-space-tree", "^skinny-metadata", "^no-holes"]},
+    "blake2, raid5": {"devices": 3, "data": "raid5", "metadata": "raid1", "csum": "blake2"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_as_quota_groups_count(tmp_path: Path, kind: str) -> None:
+    with support.filesystem(tmp_path, **KINDS[kind]) as fs:
+        share_space(fs.mountpoint)
+        if kind == "raid1 on unequal devices":
+            support.run("btrfs", "filesystem", "resize", "2:700M", fs.mountpoint)
+            support.run("btrfs", "balance", "start", "--full-balance", fs.mountpoint)
+        rescan(fs.mountpoint)
+        fs.unmount()
+        with FileSystem(fs.images, source="unmounted") as opened:
+            assert_as_quota_groups(opened, scan(opened))
+
+
+def test_block_group_tree(tmp_path: Path) -> None:
+    image = support.stored_image("block-group-tree.img", tmp_path)
+    with support.mounted_images([image], tmp_path / "mnt") as fs:
+        share_space(fs.mountpoint, files=100)
+        rescan(fs.mountpoint)
+        fs.unmount()
+        with FileSystem(image) as opened:
+            assert_as_quota_groups(opened, scan(opened))
+
+
+def test_in_little_memory(tmp_path: Path) -> None:
+    """Rows in files, worked on in parts, give the same as rows in memory."""
+    with support.filesystem(tmp_path) as fs:
+        share_space(fs.mountpoint)
+        fs.unmount()
+        with FileSystem(fs.images) as opened:
+            whole, in_parts = scan(opened), scan(opened, memory=50_000)
+            for one, other in zip(whole.subvolumes(), in_parts.subvolumes(), strict=True):
+                assert one.referenced == other.referenced
+                assert one.exclusive == other.exclusive
+            assert in_parts.unexplained == 0
+            for name in ("extents", "references"):
+                expected, found = (getattr(one.tables, name) for one in (whole, in_parts))
+                assert len(expected) == len(found) > 200
+                assert (expected.num_bytes == found.num_bytes).all()
+            assert (whole.tables.extents.reachable == in_parts.tables.extents.reachable).all()
+
+
+def rescan(root: Path) -> None:
+    """Let the kernel count what each subvolume uses, and commit that."""
+    support.run("btrfs", "quota", "enable", root)
+    support.run("btrfs", "quota", "rescan", "-w", root)
+    support.run("btrfs", "filesystem", "sync", root)
+
+
+def quota_groups(fs: FileSystem) -> dict[int, tuple[int, int]]:
+    """Return referenced and exclusive bytes of each subvolume, as the kernel has counted."""
+    return {
+        item.qgroupid: (item.rfer, item.excl)
+        for item in fs.search(QUOTA_TREE_OBJECTID)
+        if isinstance(item, QgroupInfo)
+    }
+
+
+def assert_as_quota_groups(fs: FileSystem, owned: Ownership) -> None:
+    """Compare all subvolumes with quota groups, and all bytes with block groups."""
+    counted = quota_groups(fs)
+    found = {
+        one.id: (one.referenced.total, one.exclusive.total)
+        for one in owned.subvolumes()
+        if not one.is_deleted
+    }
+    assert len(found) > 6
+    assert found == {tree: counted[tree] for tree in found}
+    assert owned.unexplained == 0
+    assert owned.is_complete
+
+
+def test_half_removed_subvolume(tmp_path: Path) -> None:
+    with support.filesystem(tmp_path / "made", nodesize=4096, size="2G") as fs:
+        share_space(fs.mountpoint)
+        interrupted = interrupt(fs, tmp_path / "copy")
+    with FileSystem(interrupted.images) as opened:
+        owned = scan(opened)
+        deleted = [one for one in owned.subvolumes() if one.is_deleted]
+        assert len(deleted) == 2
+        assert owned.unexplained == 0
+        removed = next(one for one in deleted if one.id == interrupted.root.objectid)
+        assert 0 < removed.exclusive.metadata < interrupted.root.bytes_used
+        for one in deleted:
+            assert one.path is None
+            assert owned.freed_by([one.id]).total == 0
+
+
+def space_used(root: Path) -> tuple[int, int]:
+    """Return the bytes of data and metadata that a mounted filesystem has in use."""
+    with FileSystem(root) as fs:
+        spaces = fs.space_info()
+        data = sum(space.used_bytes for space in spaces if space.flags & 1)
+        metadata = sum(space.used_bytes for space in spaces if space.flags & 4)
+        return data, metadata
+
+
+def delete(root: Path, names: list[str]) -> None:
+    """Delete subvolumes, and wait until they are cleaned up."""
+    for name in names:
+        support.run("btrfs", "subvolume", "delete", root / name)
+    support.run("btrfs", "subvolume", "sync", root)
+    support.run("btrfs", "filesystem", "sync", root)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["snapshot2"],
+        ["snapshot0", "snapshot1"],
+        ["writable", "snapshot of a snapshot"],
+        ["snapshot0", "snapshot1", "snapshot2", "snapshot3"],
+        ["home/nested", "home"],
+    ],
+)
+def test_real_deletions(tmp_path: Path, names: list[str]) -> None:
+    with support.filesystem(tmp_path) as fs:
+        share_space(fs.mountpoint)
+        fs.unmount()
+        with FileSystem(fs.images) as opened:
+            owned = scan(opened)
+            ids = {one.path: one.id for one in owned.subvolumes()}
+            promised = owned.freed_by([ids[name.encode()] for name in names])
+        fs.mount("commit=1")
+        before = space_used(fs.mountpoint)
+        delete(fs.mountpoint, names)
+        after = space_used(fs.mountpoint)
+    assert promised.data == before[0] - after[0]
+    assert promised.metadata > 0
+
+
+@pytest.mark.parametrize("order", ["oldest", "fewest"])
+def test_plan_comes_true(tmp_path: Path, order: Any) -> None:
+    with support.filesystem(tmp_path) as fs:
+        share_space(fs.mountpoint)
+        choose = random.Random(2)
+        for number in range(4, 9):
+            support.run(
+                *("btrfs", "subvolume", "snapshot", "-r"),
+                *(fs.mountpoint / "home", fs.mountpoint / f"snapshot{number}"),
+            )
+            (fs.mountpoint / "home" / "large").write_bytes(choose.randbytes(number << 16))
+            change(fs.mountpoint / "home", choose)
+        fs.unmount()
+        with FileSystem(fs.images) as opened:
+            owned = scan(opened)
+            paths = {one.id: one.path for one in owned.subvolumes()}
+            plan = owned.plan(1_000_000, order=order)
+            assert plan.is_enough
+            assert plan.frees == owned.freed_by(plan.ids)
+            assert owned.freed_by(plan.ids[:-1]).total < 1_000_000
+            assert not owned.plan(1 << 40, order=order).is_enough
+        fs.mount("commit=1")
+        before = space_used(fs.mountpoint)
+        delete(fs.mountpoint, [(paths[tree] or b"").decode() for tree in plan.ids])
+        after = space_used(fs.mountpoint)
+    assert plan.frees.data == before[0] - after[0]
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    with support.filesystem(
+        tmp_path_factory.mktemp("ownership"), devices=2, data="raid1", metadata="raid1"
+    ) as fs:
+        share_space(fs.mountpoint)
+        return fs.images
+
+
+@pytest.fixture
+def opened(image: list[Path]) -> FileSystem:
+    return FileSystem(image)
+
+
+def test_sums(opened: FileSystem) -> None:
+    with opened as fs:
+        owned = scan(fs)
+        subvolumes = owned.subvolumes()
+        everything = owned.only_in([one.id for one in subvolumes])
+        sets = owned.shared_sets()
+        assert sum(space.total for _, space in sets) == owned.used
+        assert everything.data == sum(
+            space.data for trees, space in sets if trees <= {one.id for one in subvolumes}
+        )
+        for one in subvolumes:
+            assert one.exclusive == owned.only_in([one.id])
+            assert one.exclusive.total <= one.with_snapshots.total <= everything.total
+        physical = {one.id: one for one in owned.subvolumes(physical=True)}
+        for one in subvolumes:
+            assert physical[one.id].referenced.total == 2 * one.referenced.total
+        assert owned.freed_by([257], physical=True).total == 2 * owned.freed_by([257]).total
+        home = next(one for one in subvolumes if one.path == b"home")
+        assert home.with_snapshots.total > 10 * home.exclusive.total
+        assert 0 < home.compressed < home.uncompressed
+        assert sum(one.is_read_only_snapshot for one in subvolumes) == 4
+
+
+def test_no_such_subvolume(opened: FileSystem) -> None:
+    with opened as fs:
+        owned = scan(fs)
+        for call in (owned.freed_by, owned.only_in):
+            with pytest.raises(BtrfsError, match="there is no subvolume 4711"):
+                call([256, 4711])
+        with pytest.raises(BtrfsError, match="there is no subvolume 4711"):
+            owned.plan(1, candidates=[4711])
+
+
+def test_progress_and_cancelling(opened: FileSystem) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def follow(done: int, total: int) -> None:
+        seen.append((done, total))
+
+    def cancel(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with opened as fs:
+        scan(fs, progress=follow)
+        assert seen == sorted(seen)
+        assert seen[0][0] == 0
+        assert seen[-1][0] == seen[-1][1] > 0
+        with pytest.raises(KeyboardInterrupt):
+            scan(fs, progress=cancel)
+
+
+def test_lost_blocks_make_it_incomplete(image: list[Path], tmp_path: Path) -> None:
+    copy = tmp_path / "disk.img"
+    support.run("cp", "--sparse=always", image[0], copy)
+    with FileSystem(copy) as fs:
+        subvolumes = scan(fs).subvolumes()
+        tree, whole = next(
+            (one.id, one.referenced.data) for one in subvolumes if one.path == b"writable"
+        )
+        source = fs.unmounted_source()
+        leaf = next(source.blocks(source.root(tree), 0, 0, (1 << 136) - 1, fail))
+        places = source.trees.store.read_copies(leaf.vaddr, fs.nodesize)
+        addresses = [place.paddr for place in places if place.device == str(copy)]
+    with copy.open("r+b") as file:
+        for address in addresses:
+            file.seek(address)
+            file.write(b"destroyed")
+    with FileSystem(copy, on_error="skip") as fs:
+        damaged = scan(fs)
+        assert not damaged.is_complete
+        assert damaged.tables.lost == 1
+        rest = next(one.referenced.data for one in damaged.subvolumes() if one.id == tree)
+        assert 0 < rest < whole
+    with FileSystem(copy) as fs, pytest.raises(BtrfsError, match=f"tree block at {leaf.vaddr}"):
+        scan(fs)
+
+
+def fail(min_key: int, max_key: int, error: BtrfsError) -> None:
+    raise error
+
+
+def test_owners(opened: FileSystem) -> None:
+    with opened as fs:
+        found = scan(fs).tables.owners
+    by_kind: dict[Kind, Callable[[int], bool]] = {
+        Kind.SUBVOLUME: lambda tree: tree == 5 or 256 <= tree < 300,
+        Kind.INTERNAL: lambda tree: tree < 20 or tree == 2**64 - 9,
+    }
+    for owner in found:
+        assert by_kind[owner.kind](owner.tree)
