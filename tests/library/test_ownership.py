@@ -262,7 +262,7 @@ def test_lost_blocks_make_it_incomplete(image: list[Path], tmp_path: Path) -> No
             (one.id, one.referenced.data) for one in subvolumes if one.path == b"writable"
         )
         source = fs.unmounted_source()
-        leaf = next(source.blocks(source.root(tree), 0, 0, (1 << 136) - 1, fail))
+        *_, leaf = source.blocks(source.root(tree), 0, 0, (1 << 136) - 1, fail)
         places = source.trees.store.read_copies(leaf.vaddr, fs.nodesize)
         addresses = [place.paddr for place in places if place.device == str(copy)]
     with copy.open("r+b") as file:
