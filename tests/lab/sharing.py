@@ -50,7 +50,20 @@ def share_space(root: Path, seed: int = 1, files: int = 400) -> None:
     for name in ("large", "compressed/lzo"):
         with (home / name).open("r+b") as file:
             file.truncate(9 * PAGE)
+    leave_unreachable(root, choose)
     sync(root)
+
+
+def leave_unreachable(root: Path, choose: random.Random) -> None:
+    """Write files, and again so much of them that only their ends are still in use."""
+    text = b"".join(b"line %d\n" % choose.randrange(10**6) for _ in range(20_000))
+    for name, content in (("ends", choose.randbytes(50 * PAGE)), ("compressed ends", text)):
+        (root / name).touch()
+        if name != "ends":
+            os.setxattr(root / name, "btrfs.compression", b"zstd")
+        (root / name).write_bytes(content)
+        sync(root)
+        overwrite(root / name, 5 * PAGE, choose.randbytes(20 * PAGE))
 
 
 def write_in_place(path: Path, choose: random.Random) -> None:

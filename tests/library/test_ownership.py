@@ -241,7 +241,7 @@ def test_progress_and_cancelling(opened: FileSystem) -> None:
     def follow(done: int, total: int) -> None:
         seen.append((done, total))
 
-    def cancel(done: int, total: int) -> None:
+    def cancel(_done: int, _total: int) -> None:
         raise KeyboardInterrupt
 
     with opened as fs:
@@ -279,7 +279,7 @@ def test_lost_blocks_make_it_incomplete(image: list[Path], tmp_path: Path) -> No
         scan(fs)
 
 
-def fail(min_key: int, max_key: int, error: BtrfsError) -> None:
+def fail(_min_key: int, _max_key: int, error: BtrfsError) -> None:
     raise error
 
 

@@ -14,6 +14,7 @@ count as freed by a deletion.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,10 +24,14 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from btrfs.errors import BtrfsError
+from btrfs.errors import BtrfsError, PathNotFoundError
 from btrfs.ondisk import constants
 from btrfs.ondisk.items.inode import TimeSpec
 from btrfs.ondisk.items.root import RootItem
+from btrfs.ondisk.text import printable
+from btrfs.ownership.containment import Representation, containment
+from btrfs.ownership.directories import Directories
+from btrfs.ownership.entries import Entry
 from btrfs.ownership.graph import Progress
 from btrfs.ownership.owners import Kind, Owner
 from btrfs.ownership.paths import Paths
@@ -40,6 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["Ownership", "Plan", "SubvolumeSpace", "scan"]
 
 _NO_UUID = UUID(int=0)
+
+_BY_AGE_AND_LENGTH = Representation()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +108,18 @@ class Plan:
 
 
 def scan(
-    fs: FileSystem, *, memory: int | None = None, progress: Progress | None = None
+    fs: FileSystem,
+    *,
+    names: bool = True,
+    memory: int | None = None,
+    progress: Progress | None = None,
 ) -> Ownership:
     """Read all trees once, and return what answers who owns what.
 
     Args:
         fs: The filesystem; a mounted one is opened with source='devices'. It must stay open as long
             as names are asked for.
+        names: Read the names of files, too, for questions about directories and files.
         memory: Bytes of memory that it may take, roughly; a quarter of what is free if not given.
         progress: Is called with leaves read and leaves to read. If it raises, the scan ends.
 
@@ -115,7 +127,7 @@ def scan(
         BtrfsError: The filesystem shows no blocks, or changes faster than it can be read.
         CorruptError: A block has no copy that passes all checks, and errors are to be raised.
     """
-    return Ownership(fs, scan_trees(fs, memory=memory, progress=progress))
+    return Ownership(fs, scan_trees(fs, names=names, memory=memory, progress=progress))
 
 
 class Ownership:
@@ -136,6 +148,7 @@ class Ownership:
         self.tables = scanned
         self.generation = scanned.generation
         self.is_complete = not scanned.lost
+        self._directories: dict[Representation, Directories] = {}
         self._deleted = self._mask(lambda owner: owner.kind is Kind.DELETED)
 
     @property
@@ -256,6 +269,46 @@ class Ownership:
             chosen.append(best)
             frees = self.freed_by(chosen)
         return Plan(chosen, frees, frees.total >= wanted)
+
+    # Directories and files.
+
+    def directories(self, rule: Representation = _BY_AGE_AND_LENGTH) -> Directories:
+        """Return the directories of all subvolumes.
+
+        Args:
+            rule: In which place an extent is shown that is used in several.
+
+        Raises:
+            BtrfsError: The scan did not read names.
+        """
+        if not self.tables.has_names:
+            raise BtrfsError("the names of files were not read", hint="scan with names=True")
+        if rule not in self._directories:
+            contained = containment(self._fs, self.tables.owners)
+            self._directories[rule] = Directories(self.tables, contained, rule)
+        return self._directories[rule]
+
+    def entry(self, path: str | bytes = b"") -> Entry:
+        """Return the directory, file or subvolume of a path from the top level.
+
+        Raises:
+            PathNotFoundError: There is none.
+        """
+        found = self.directories().entry(os.fsencode(path))
+        if found is None:
+            raise PathNotFoundError(
+                f"{printable(os.fsencode(path))}: no such path in the filesystem",
+                hint="paths begin at the top level, which may not be what is mounted",
+            )
+        return found
+
+    def freed_by_paths(self, paths: Iterable[str | bytes]) -> int:
+        """Return the bytes of data that deleting some directories, files and subvolumes frees.
+
+        Raises:
+            PathNotFoundError: There is no such path.
+        """
+        return self.directories().freed_by([self.entry(path) for path in paths])
 
     def _most_freeing(self, chosen: list[int], left: list[int]) -> int:
         """Return which of the subvolumes that are left frees most beside those that are chosen.

@@ -12,6 +12,7 @@ from btrfs.errors import BtrfsError, CorruptError
 from btrfs.ondisk import constants
 from btrfs.ownership.extents import DataExtents, References, data_extents, reference_table
 from btrfs.ownership.graph import Graph, Progress, StaleError, TreeBlocks
+from btrfs.ownership.names import InodeRows, LinkRows, NameCollector
 from btrfs.ownership.owners import Kind, Owner, owners
 from btrfs.ownership.references import InlineRows, reference_rows
 from btrfs.ownership.root_sets import RootSets, SetIds, mask_of
@@ -46,6 +47,10 @@ class Scan:
         extents: All extents of data that files use.
         references: The pieces of files in these.
         inline: The pieces of files that lie in leaves.
+        links: The names of inodes in subvolumes, if they were read.
+        inodes: The inodes in subvolumes, if names were read.
+        names: The bytes of all names, uint8.
+        has_names: Whether names were read.
         sizes: Bytes by set of roots.
         used: Bytes that the block groups say are used.
         lost: How many ranges of keys could not be read; then all sizes may be too low.
@@ -59,18 +64,27 @@ class Scan:
     extents: DataExtents
     references: References
     inline: InlineRows
+    links: LinkRows
+    inodes: InodeRows
+    names: NDArray[np.uint8]
     sizes: SizesBySet
     used: int
-    lost: int = 0
+    lost: int
+    has_names: bool
 
 
 def scan_trees(
-    fs: FileSystem, *, memory: int | None = None, progress: Progress | None = None
+    fs: FileSystem,
+    *,
+    names: bool = True,
+    memory: int | None = None,
+    progress: Progress | None = None,
 ) -> Scan:
     """Read all trees of a filesystem whose blocks are shown.
 
     Args:
         fs: The filesystem; a mounted one is opened with source='devices'.
+        names: Read the names of files, too, for questions about directories and files.
         memory: Bytes of memory that it may take, roughly; a quarter of what is free if not given.
         progress: Is called with leaves read and leaves to read. If it raises, the scan ends.
 
@@ -80,7 +94,7 @@ def scan_trees(
     """
     source = fs.unmounted_source()
     budget = _free_memory() // _SHARE_OF_FREE_MEMORY if memory is None else memory
-    collector = _Collector(source, budget)
+    collector = _Collector(source, budget, with_names=names)
     sets = RootSets()
     graph = Graph(source, sets, collector.add)
     for _ in range(_MOST_TRIES):
@@ -114,9 +128,11 @@ def scan_trees(
         extents,
         references,
         InlineRows(*collector.inline.finish()),
+        *collector.names.finish(),
         _sizes(fs.nodesize, blocks, extents, sets, chunks),
         sum(group.used for group in groups),
         len(fs.lost),
+        names,
     )
 
 
@@ -130,15 +146,20 @@ class _Collector:
     Args:
         source: The source of the leaves.
         memory: Bytes of memory that all of it may take.
+        with_names: Whether to take the names of files, too.
     """
 
-    def __init__(self, source: DiskSource, memory: int) -> None:
+    def __init__(self, source: DiskSource, memory: int, *, with_names: bool) -> None:
         self._source = source
+        self._with_names = with_names
         self.references = reference_table(memory // 2)
         self.inline = TableBuilder(_INLINE_DTYPES, memory // 8)
+        self.names = NameCollector(memory // 4)
 
     def add(self, leaves: Leaves, leaf: NDArray[np.uint32]) -> None:
         """Add what some leaves have; see LeafConsumer."""
+        if self._with_names:
+            self.names.add(leaves.batch, leaf)
         chosen = leaves.batch.type == constants.EXTENT_DATA_KEY
         if not chosen.any():
             return
