@@ -103,6 +103,8 @@ class SubvolumeFiles:
         # The top directory has a name, too: .. in itself.
         is_top = links.inum == constants.FIRST_FREE_OBJECTID
         chosen = np.flatnonzero(self._has_leaf[links.leaf] & ~is_top)
+        # Leaves were read in the order of their addresses, which tells nothing to a user.
+        chosen = chosen[np.lexsort((links.parent[chosen], links.inum[chosen]))]
         return path_tree(
             self.tree,
             LinkRows(
@@ -333,7 +335,7 @@ class SubvolumeFiles:
         # Pieces of one compressed extent follow each other if they do in the decompressed one.
         follows |= (extent[1:] == extent[:-1]) & (offset[1:] == (offset + length)[:-1])
         follows |= uses.inode[order][1:] != uses.inode[order][:-1]
-        return order[1:][~follows]
+        return np.asarray(order[1:][~follows])
 
 
 _PATH_BITS = 32
