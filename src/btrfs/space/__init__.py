@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         estimates as estimates,
         filling as filling,
         mkfs as mkfs,
+        operations as operations,
         profile_rules as profile_rules,
         usage as usage,
     )
