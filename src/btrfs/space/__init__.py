@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         filling as filling,
         mkfs as mkfs,
         operations as operations,
+        overview as overview,
         profile_rules as profile_rules,
         usage as usage,
     )

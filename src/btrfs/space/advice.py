@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from btrfs.ondisk.items.chunk import BlockGroupItem
     from btrfs.ondisk.items.device import DevExtent
 
-__all__ = ["AdviceLookups", "MetadataShortage", "metadata_shortage"]
+__all__ = [
+    "AdviceLookups",
+    "DataShortage",
+    "MetadataShortage",
+    "data_shortage",
+    "global_reserve",
+    "metadata_shortage",
+]
 
 _PARTS = 100
 """There should be place for metadata of one part in so many of the filesystem, but"""
@@ -36,6 +43,9 @@ _LEAST_PLACE = 16 << 20
 """no less than this, as even small changes are refused then, and need be"""
 _MOST_PLACE = 256 << 20
 """no more than this: a day of work with snapshots, or a large deletion, writes as much."""
+
+_MOST_DATA = 10 << 30
+"""With so much free for data, no filesystem is full."""
 
 _MOST_GROUPS = 32
 """With so many block groups to be moved, it is no quick help any more."""
@@ -71,6 +81,38 @@ class MetadataShortage:
     growth_after: int
 
 
+@dataclass(frozen=True, slots=True)
+class DataShortage:
+    """Next to no data can be written any more, though metadata would have a place.
+
+    Attributes:
+        free: Bytes of data that can still be written.
+        reclaimable: Bytes on devices that cannot be allocated as things are, because the other
+            devices that the profile needs are full, but could be after a balance.
+    """
+
+    free: int
+    reclaimable: int
+
+
+def data_shortage(fs: AdviceLookups, usage: FsUsage | None = None) -> DataShortage | None:
+    """Find out whether the filesystem is about to be full of data.
+
+    Args:
+        fs: The filesystem, mounted or not.
+        usage: What fs.usage() returned, if that was called already.
+
+    Returns:
+        None if there is space, or if it is metadata that keeps data from being written to it.
+    """
+    if usage is None:
+        usage = FsUsage(fs)
+    free = usage.free_mixed if fs.mixed_groups() else _space_for_data(usage)
+    if free >= min(max(usage.total // _PARTS, _LEAST_PLACE), _MOST_DATA):
+        return None
+    return DataShortage(free, usage.unallocatable_reclaimable)
+
+
 def metadata_shortage(fs: AdviceLookups, usage: FsUsage | None = None) -> MetadataShortage | None:
     """Find out whether metadata is about to have nowhere to grow.
 
@@ -94,7 +136,9 @@ def metadata_shortage(fs: AdviceLookups, usage: FsUsage | None = None) -> Metada
     growth = devices.growth(flags)
     if growth >= devices.chunk_size(flags):
         return None
-    free = max(0, usage.virtual_block_group_type_usage[BLOCK_GROUP_METADATA].unused - _reserve(fs))
+    free = max(
+        0, usage.virtual_block_group_type_usage[BLOCK_GROUP_METADATA].unused - global_reserve(fs)
+    )
     blocked = max(0, _space_for_data(usage) - usage.free_data)
     part = usage.total // _PARTS
     place = min(max(part, _LEAST_PLACE), _MOST_PLACE)
@@ -104,6 +148,13 @@ def metadata_shortage(fs: AdviceLookups, usage: FsUsage | None = None) -> Metada
     if free + growth_after < place:
         balance, growth_after = [], growth
     return MetadataShortage(free, growth, flags, blocked, balance, growth_after)
+
+
+def global_reserve(fs: AdviceLookups) -> int:
+    """Return the bytes in metadata block groups that the kernel keeps for its own transactions."""
+    return sum(
+        space.total_bytes for space in fs.space_info() if space.flags == SPACE_INFO_GLOBAL_RSV
+    )
 
 
 class _Devices:
@@ -145,13 +196,6 @@ class _Devices:
             (devid, total, left + freed.get(devid, 0)) for devid, total, left in self._devices
         )
         return device_spaces(devices, kept)
-
-
-def _reserve(fs: AdviceLookups) -> int:
-    """Return the bytes of the global reserve."""
-    return sum(
-        space.total_bytes for space in fs.space_info() if space.flags == SPACE_INFO_GLOBAL_RSV
-    )
 
 
 def _target(usage: FsUsage, block_group_type: int) -> int:
