@@ -174,10 +174,12 @@ def plain(text: str, style: str = "") -> Text:
     """Return text that is printed as it is: no markup, and nothing that steers a terminal."""
     from rich.text import Text
 
-    printable = "".join(
-        char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text
-    )
-    return Text(printable, style)
+    return Text("\n".join(map(printable, text.split("\n"))), style)
+
+
+def printable(text: str) -> str:
+    """Return text in one line, with escapes in place of what would steer a terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def bar(part: int, whole: int, *, full_is_bad: bool = True) -> RenderableType:

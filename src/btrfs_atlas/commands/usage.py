@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from btrfs_atlas.balance_command import balance_options
 from btrfs_atlas.targets import add_source_arguments, opened, source_options
 
 if TYPE_CHECKING:
@@ -103,10 +104,8 @@ def _balance_command(fs: FileSystem, shortage: MetadataShortage) -> list[str]:
     """Return the words of the command that moves the block groups; none if there is nothing."""
     if not shortage.balance:
         return []
-    most = max(group.used_pct for group in shortage.balance)
     where = fs.path if fs.mounted else "MOUNTPOINT"
-    limit = str(len(shortage.balance))
-    return ["btrfs-balance-least-used", "--usage", str(most), "--limit", limit, where]
+    return ["btrfs-balance-least-used", *balance_options(shortage), where]
 
 
 def _shortage_in_words(shortage: MetadataShortage, command: Sequence[str]) -> Iterator[str]:
