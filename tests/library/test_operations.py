@@ -17,6 +17,7 @@ from btrfs.space import operations
 from btrfs.space.operations import Kind, Operation, State
 from tests import support
 from tests.lab import block_groups
+from tests.support import spoil
 
 MIB = 1 << 20
 PATIENCE_SECONDS = 30
@@ -152,10 +153,7 @@ def until(look: Callable[[], list[Operation]], enough: Callable[[Operation], boo
 def test_missing_device_is_no_removal(tmp_path: Path) -> None:
     with support.filesystem(tmp_path, devices=2, data="raid1", metadata="raid1") as made:
         made.unmount()
-        device = made.devices.pop()
-        support.run("btrfs", "device", "scan", "--forget", device)
-        support.run("losetup", "--detach", device)
-        made.images.pop()
+        spoil.lose_last_device(made, tmp_path / "away")
         made.mount("degraded")
         with FileSystem(made.mountpoint) as fs:
             assert fs.dev_info(2).path == ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from btrfs import FileSystem
 from btrfs.space import advice, overview
 from tests import support
 from tests.lab import block_groups
+from tests.support import spoil
 from tests.support.programs import SAMPLE
 
 MIB = 1 << 20
@@ -104,7 +104,7 @@ def test_missing_device_and_errors(tmp_path: Path) -> None:
         (made.mountpoint / "file").write_bytes(bytes(64 * MIB))
         made.sync()
         with FileSystem(made.mountpoint) as fs:
-            damage_copy(made, fs)
+            spoil.overwrite_data(made, 2)
             made.btrfs("scrub", "start", "-B", made.mountpoint)
             first, second = overview.devices(fs)
         assert (first.path, first.missing, first.errors) == (made.devices[0], False, {})
@@ -113,7 +113,7 @@ def test_missing_device_and_errors(tmp_path: Path) -> None:
         with FileSystem(made.images) as fs:
             unmounted = overview.devices(fs)
         assert [device.errors for device in unmounted] == [{}, second.errors]
-        lose_second(made, tmp_path)
+        spoil.lose_last_device(made, tmp_path / "away")
         with FileSystem(made.images[0]) as fs:
             assert [device.missing for device in overview.devices(fs)] == [False, True]
         made.mount("degraded")
@@ -121,30 +121,6 @@ def test_missing_device_and_errors(tmp_path: Path) -> None:
             first, second = overview.devices(fs)
         assert (first.missing, second.missing, second.path) == (False, True, None)
         assert second.allocated == first.allocated
-
-
-def damage_copy(made: support.LoopFilesystem, fs: FileSystem) -> None:
-    """Overwrite 8 KiB of a file on the second device."""
-    group = next(
-        group for group in fs.block_groups() if group.flags & btrfs.BLOCK_GROUP_DATA and group.used
-    )
-    vaddr = next(fs.extents(group.vaddr)).vaddr
-    (chunk,) = fs.chunks(group.vaddr, group.vaddr)
-    stripe = next(stripe for stripe in chunk.stripes if stripe.devid == 2)
-    with open(made.devices[1], "r+b", buffering=0) as device:
-        device.seek(stripe.offset + vaddr - chunk.vaddr)
-        device.write(b"x" * 8192)
-        os.fsync(device)
-
-
-def lose_second(made: support.LoopFilesystem, folder: Path) -> None:
-    """Take the second device away from an unmounted filesystem, to where it is not looked for."""
-    device = made.devices.pop()
-    support.run("btrfs", "device", "scan", "--forget", device)
-    support.run("losetup", "--detach", device)
-    away = folder / "away"
-    away.mkdir()
-    made.images.pop().rename(away / "lost.img")
 
 
 def test_damage_makes_estimates_unknown(tmp_path: Path) -> None:
