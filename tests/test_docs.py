@@ -105,7 +105,7 @@ def test_commands_of_a_new_user(
     """From a clone to the first picture, by the commands of the README and nothing else."""
     clone = documents.copy_repository(tmp_path_factory.mktemp("clone") / "btrfs-atlas")
     steps = commands([example for example in COMMANDS if example.document == README])
-    assert len(steps) == 6
+    assert len(steps) == 7
     for words in steps:
         argv = in_place(words, {"/": raid1.mountpoint})
         if "serve" in argv:

@@ -31,11 +31,15 @@ _COMMANDS = {
     "export-html": "write a map to walk through in a browser, as a single file",
     "heatmap": "draw what is allocated where, and how full it is",
     "orphans": "follow how deleted subvolumes are removed",
+    "overview": "show the state of a filesystem on one page, and what to do about it",
     "search": "show items of metadata: block groups, extents, files, free space",
     "serve": "show a map to walk through in a browser, down to a single sector",
     "usage": "report how much is allocated and used, and how much is left",
 }
 """The subcommands and what they are for; each is a module of btrfs_atlas.commands, with _ for -."""
+
+_WITHOUT_SUBCOMMAND = "overview"
+"""The subcommand that is meant where there is a target, but no subcommand."""
 
 _FAILED = 1
 _INTERRUPTED = 130
@@ -59,14 +63,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _Parser(
         prog="btrfs-atlas",
         description="Look inside btrfs filesystems, mounted or not.",
-        epilog="btrfs-atlas SUBCOMMAND --help tells more about each.",
+        epilog="btrfs-atlas SUBCOMMAND --help tells more about each. btrfs-atlas TARGET does the"
+        " same as btrfs-atlas overview TARGET.",
     )
     parser.add_argument("--version", action=_Version)
     subparsers = parser.add_subparsers(
         dest="command", metavar="SUBCOMMAND", required=True, title="subcommands"
     )
-    words = sys.argv[1:] if argv is None else argv
+    words = list(sys.argv[1:] if argv is None else argv)
     wanted = next((word for word in words if not word.startswith("-")), None)
+    if wanted is not None and wanted not in _COMMANDS:
+        if wanted == words[0] and _is_misspelt(wanted):
+            _complain(
+                f"{wanted} is neither a subcommand nor a file or folder", _hint_of_nearest(wanted)
+            )
+            return _FAILED
+        words.insert(0, _WITHOUT_SUBCOMMAND)
+        wanted = _WITHOUT_SUBCOMMAND
     for name, summary in _COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary)
         # Only the one that is wanted is imported: the program starts as fast with six as with one.
@@ -74,6 +87,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             _complete(subparser, name)
             parser.set_defaults(failed=subparser.get_default("failed"))
     return _run(parser, words)
+
+
+def _is_misspelt(word: str) -> bool:
+    """Return whether a word is certainly no target. An empty one is left to the check of these."""
+    try:
+        os.lstat(word)
+    except (FileNotFoundError, NotADirectoryError):
+        return word != ""
+    except OSError:
+        # It may be there, in a folder that must not be read.
+        pass
+    return False
+
+
+def _hint_of_nearest(word: str) -> str:
+    from difflib import get_close_matches
+
+    for name in get_close_matches(word, _COMMANDS, 1):
+        return f"did you mean btrfs-atlas {name}?"
+    return "btrfs-atlas --help lists the subcommands"
 
 
 def _alias(prog: str, name: str, argv: Sequence[str] | None = None) -> int:

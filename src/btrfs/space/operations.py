@@ -63,7 +63,7 @@ class OperationLookups(Protocol):
 
 
 class Kind(Enum):
-    """What is done; the values are those that the kernel has in exclusive_operation in sysfs."""
+    """What is done, by the words that the kernel has for it in exclusive_operation in sysfs."""
 
     BALANCE = "balance"
     REPLACE = "device replace"
