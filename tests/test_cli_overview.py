@@ -17,8 +17,10 @@ import pytest
 import btrfs
 from btrfs.ondisk import constants
 from btrfs.space import advice
+from btrfs.space.operations import Kind, Operation, State
 from btrfs_atlas import cli
 from btrfs_atlas.commands import overview
+from btrfs_atlas.overview import under_way
 from btrfs_atlas.overview.sections import Names, Section, TimeLimit
 from tests import support
 from tests.lab import block_groups
@@ -161,7 +163,7 @@ def test_full_of_data(tmp_path: Path) -> None:
     with support.filesystem(tmp_path, devices=2, data="raid1", metadata="raid1") as made:
         block_groups.fill_completely(made.mountpoint)
         told = page(made.mountpoint)
-        assert "! It is full: only" in told
+        assert re.search(r"! Only \S+ of data can still be written", told)
         assert f"btrfs device add /dev/NEW {made.mountpoint}" in told
         assert "cannot be allocated" not in told
         # A third device gives nothing as long as the other two are full.
@@ -188,6 +190,7 @@ def test_missing_device_and_errors(tmp_path: Path) -> None:
         spoil.overwrite_data(made, 2)
         made.btrfs("scrub", "start", "-B", made.mountpoint)
         told = page(made.mountpoint)
+        assert as_json(made.devices[1]) == as_json(made.mountpoint), "a device stands for it"
         assert "! Device 2 has counted errors: 2 wrong checksums or contents." in told
         assert f"btrfs scrub start -B {made.mountpoint}" in told
         made.unmount()
@@ -245,6 +248,37 @@ def test_deleted_subvolumes(tmp_path: Path) -> None:
     deleted = as_json(*interrupted.images)["under_way"]["deleted_subvolumes"]
     assert len(deleted) == 2
     assert interrupted.root.objectid in [one["id"] for one in deleted]
+
+
+@pytest.mark.parametrize(
+    ("operation", "words", "command"),
+    [
+        (
+            Operation(Kind.BALANCE, State.RUNNING, done=0.5),
+            "A balance is running, 50% done.",
+            "btrfs balance status /mnt",
+        ),
+        (
+            Operation(Kind.SCRUB, State.RUNNING, 3, done=0.123, errors=1234),
+            "A scrub of device 3 is running, 12% done, 1,234 errors that could not be mended.",
+            "btrfs scrub status /mnt",
+        ),
+        (
+            Operation(Kind.REPLACE, State.RUNNING, 3, done=0.0),
+            "The replacement of device 3 is running, 0% done.",
+            "btrfs replace status /mnt",
+        ),
+        (
+            Operation(Kind.RESIZE, State.RUNNING, 3, bytes_left=MIB),
+            "The shrinking of device 3 is running, 1.00MiB still to be moved.",
+            "btrfs-atlas usage /mnt",
+        ),
+    ],
+)
+def test_operations_in_words(operation: Operation, words: str, command: str) -> None:
+    found = under_way.UnderWay([operation], [], complete=True)
+    lines = list(under_way.SECTION.lines(found, Names("/mnt", "/mnt")))
+    assert lines == [f"{words} To follow it:", f"$ {command}"]
 
 
 # Damage.

@@ -62,11 +62,16 @@ def _seconds(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """Print the page; return 1 if part of what belongs on it could not be read."""
     with opened(args.targets, on_error="skip", **source_options(args)) as fs:
-        outcomes = list(read(SECTIONS, fs, args.seconds))
+        outcomes: list[Outcome] = []
+        for outcome in read(SECTIONS, fs, args.seconds):
+            if not args.json:
+                # Each as soon as it is there, but nothing of it if the first must not be read.
+                heading = [] if outcomes else list(_heading(fs, args.targets))
+                lines = _lines(outcome, _names(fs, args.targets))
+                print("\n".join([*heading, *lines]), flush=True)
+            outcomes.append(outcome)
         if args.json:
             _print_json(fs, outcomes)
-        else:
-            print("\n".join(_page(fs, outcomes, args.targets)))
         return int(bool(fs.lost) or any(outcome.problem for outcome in outcomes))
 
 
@@ -94,27 +99,27 @@ def _print_json(fs: FileSystem, outcomes: list[Outcome]) -> None:
     print(json.dumps(page, indent=2))
 
 
-def _page(fs: FileSystem, outcomes: list[Outcome], targets: list[str]) -> Iterator[str]:
-    mountpoint = shlex.quote(printable(fs.path)) if fs.mounted else "MOUNTPOINT"
-    names = Names(" ".join(shlex.quote(printable(target)) for target in targets), mountpoint)
+def _heading(fs: FileSystem, targets: list[str]) -> Iterator[str]:
     yield f"btrfs {fs.fsid}{'  ' if fs.label else ''}{printable(fs.label)}"
     state = "mounted" if fs.mounted else "not mounted"
     yield f"{' '.join(map(printable, targets))}, {state}, generation {fs.fs_info().generation}"
-    for outcome in outcomes:
-        yield ""
-        yield outcome.section.title
-        yield ""
-        for line in _lines(outcome, names):
-            yield from _fitted(line)
+
+
+def _names(fs: FileSystem, targets: list[str]) -> Names:
+    mountpoint = shlex.quote(printable(fs.path)) if fs.mounted else "MOUNTPOINT"
+    return Names(" ".join(shlex.quote(printable(target)) for target in targets), mountpoint)
 
 
 def _lines(outcome: Outcome, names: Names) -> Iterator[str]:
+    yield from ("", outcome.section.title, "")
     if outcome.is_left_out:
-        yield "Left out, as it would take longer. To wait for it, give a larger --seconds."
+        lines = iter(["Left out, as it would take longer. To wait for it, give more --seconds."])
     elif outcome.problem:
-        yield f"! It could not be read: {printable(outcome.problem)}."
+        lines = iter([f"! It could not be read: {printable(outcome.problem)}."])
     else:
-        yield from outcome.section.lines(outcome.value, names)
+        lines = outcome.section.lines(outcome.value, names)
+    for line in lines:
+        yield from _fitted(line)
 
 
 def _fitted(line: str) -> Iterator[str]:

@@ -123,4 +123,4 @@ def read(sections: Iterable[Section[Any]], fs: FileSystem, seconds: float) -> It
         except PermissionError:
             raise
         except (BtrfsError, OSError) as error:
-            yield Outcome(section, problem=str(error))
+            yield Outcome(section, problem=getattr(error, "strerror", None) or str(error))

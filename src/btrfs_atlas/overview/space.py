@@ -115,8 +115,8 @@ def _of_data(shortage: DataShortage, state: SpaceState, names: Names) -> Iterato
     from btrfs.utils import pretty_size
 
     yield (
-        f"! It is full: only {pretty_size(shortage.free)} of data can still be written. Delete"
-        " files, and the snapshots that have them, too; or add a device:"
+        f"! Only {pretty_size(shortage.free)} of data can still be written. Delete files, and the"
+        " snapshots that have them, too; or add a device:"
     )
     yield f"$ btrfs device add /dev/NEW {names.mountpoint}"
     if shortage.reclaimable > state.size // _WORTH_A_BALANCE:

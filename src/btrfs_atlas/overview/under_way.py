@@ -82,7 +82,7 @@ def _in_words(operation: Operation) -> str:
         Kind.BALANCE: "A balance",
         Kind.REPLACE: f"The replacement of {device}",
         Kind.REMOVE: f"The removal of {device}",
-        Kind.RESIZE: f"Making {device} smaller",
+        Kind.RESIZE: f"The shrinking of {device}",
         Kind.SCRUB: f"A scrub of {device}",
     }[operation.kind]
     state = {
