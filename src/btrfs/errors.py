@@ -17,6 +17,7 @@ __all__ = [
     "NotBtrfsError",
     "NotMountedError",
     "PathNotFoundError",
+    "StaleError",
     "TreeNotFoundError",
     "UnsupportedFeatureError",
 ]
@@ -87,6 +88,14 @@ class CorruptError(BtrfsError):
 
 class MissingDeviceError(BtrfsError):
     """A device that is needed was neither given nor found."""
+
+
+class StaleError(BtrfsError):
+    """A block of a mounted filesystem is gone: newer commits have overwritten it.
+
+    It is no damage. What was to be read may be found again from the last commit, which
+    :meth:`btrfs.source.blocks.BlockSource.refresh` makes a source show.
+    """
 
 
 class UnsupportedFeatureError(BtrfsError):

@@ -1,7 +1,13 @@
 """What a source can do beyond items where it sees tree blocks: inner nodes, and trees by address.
 
-The kernel does not show blocks, so this is for filesystems that are not mounted:
+The kernel does not show blocks, so they are read from the devices:
 :meth:`btrfs.filesystem.FileSystem.unmounted_source` returns such a source.
+
+If the filesystem is mounted, blocks may be overwritten while they are read, see
+:mod:`btrfs.source.live`. Then :class:`btrfs.errors.StaleError` says so, and
+:meth:`BlockSource.refresh` makes the source show the last commit. Pointers belong to the commit
+that they were read from: who keeps some over a refresh reads them with the ``trees`` of before,
+which still know that the blocks may be gone, or begins again from the roots.
 """
 
 from __future__ import annotations
@@ -16,6 +22,8 @@ from btrfs.ondisk.key import Key
 from btrfs.source.base import OnError, Source
 from btrfs.source.disk.node import Leaf, Node, Pointer
 from btrfs.source.disk.store import UnreadableHandler
+from btrfs.source.disk.superblock import Superblock
+from btrfs.source.disk.tree import TreeReader
 
 __all__ = ["BlockSource"]
 
@@ -25,9 +33,22 @@ class BlockSource(Source, Protocol):
 
     Attributes:
         on_error: Whether a block that cannot be read is an error, or is left out.
+        superblock: That of the commit that it shows; its generation tells which one that is.
+        trees: Reads the blocks of that commit.
     """
 
     on_error: OnError
+    superblock: Superblock
+    trees: TreeReader
+
+    def is_stale(self) -> bool:
+        """Return whether there is a newer commit than the one shown, so that blocks may be gone.
+
+        Only a filesystem that is mounted gets one. It costs as little as reading superblocks.
+        """
+
+    def refresh(self) -> bool:
+        """Show the last commit from now on; return whether it is a newer one."""
 
     def root(self, tree: int) -> Pointer:
         """Return where the root of a tree is.
@@ -43,6 +64,7 @@ class BlockSource(Source, Protocol):
         Raises:
             CorruptError: It has no copy that passes them.
             MissingDeviceError: All copies are on devices that are missing.
+            StaleError: It has none, and there is a newer commit than the one shown.
         """
 
     def blocks(

@@ -80,7 +80,6 @@ class DiskSource:
         self.on_error = options.on_error
         self.is_earlier_state = options.backup_root is not None
         self.devices = store.devices
-        self.close = store.close
         block_format = BlockFormat(
             superblock.nodesize, superblock.checksum, superblock.header_fsid.bytes
         )
@@ -253,6 +252,15 @@ class DiskSource:
         raise NotMountedError(
             "only a mounted filesystem can be synced", hint="mount the filesystem"
         )
+
+    def is_stale(self) -> bool:
+        return self.trees.store.is_stale()
+
+    def refresh(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.trees.store.close()
 
     def _resolved(self, tree: int) -> int:
         """Return the number of a tree that is asked for; 0 stands for the default subvolume."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from btrfs.errors import BtrfsError, CorruptError, MissingDeviceError
+from btrfs.errors import BtrfsError, CorruptError, MissingDeviceError, StaleError
 from btrfs.source.damage import DamageLog
 from btrfs.source.disk.node import BlockFormat, Leaf, Node, Pointer, parse_block
 
@@ -69,6 +69,9 @@ class BlockStore(Protocol):
             A buffer with the blocks one after another, and which of them were read.
         """
 
+    def is_stale(self) -> bool:
+        """Return whether blocks may have been overwritten, as there is a newer commit."""
+
     def close(self) -> None:
         """Close all files."""
 
@@ -87,25 +90,34 @@ def read_block(
     Raises:
         CorruptError: No copy passes. This is what is wrong with the first.
         MissingDeviceError: All copies are on devices that are missing.
+        StaleError: No copy passes, and there is a newer commit, so that may be no damage.
     """
     errors: list[BtrfsError] = []
+    found: tuple[bytes, Leaf | Node] | None = None
     try:
         for copy in store.read_copies(pointer.vaddr, block_format.nodesize):
             if isinstance(copy.data, BtrfsError):
                 errors.append(copy.data)
                 continue
             try:
-                block = parse_block(copy.data, block_format, pointer)
+                found = copy.data, parse_block(copy.data, block_format, pointer)
+                break
             except CorruptError as error:
                 # A reconstruction is wrong if one of the stripes that it is made from is wrong.
                 if not copy.rebuilt:
                     errors.append(error.on(copy.device, copy.paddr))
-                continue
-            for bad in errors:
-                log.add(bad, pointer.vaddr, recovered=True)
-            return copy.data, block
     except CorruptError as error:
         errors.append(error)
-    for bad in errors:
-        log.add(bad, pointer.vaddr, recovered=False)
-    raise next((bad for bad in errors if isinstance(bad, CorruptError)), errors[0])
+    corrupt = [bad for bad in errors if isinstance(bad, CorruptError)]
+    if (corrupt or found is None) and store.is_stale():
+        if found is None:
+            raise StaleError(
+                f"tree block at {pointer.vaddr} was overwritten while the filesystem was read",
+                hint="refresh the source, and begin again",
+            )
+        return found
+    for bad in corrupt:
+        log.add(bad, pointer.vaddr, recovered=found is not None)
+    if found is None:
+        raise next(iter(corrupt or errors))
+    return found

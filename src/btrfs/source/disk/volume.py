@@ -31,6 +31,10 @@ class Volume:
         self.devices = devices
         self.chunk_map = chunk_map
 
+    def is_stale(self) -> bool:
+        """Return False: nobody writes to it."""
+        return False
+
     def close(self) -> None:
         for device in self.devices.values():
             device.close()

@@ -97,6 +97,10 @@ class Metadump:
         """None: a dump has the metadata of all devices, but not where on them it lay."""
         return {}
 
+    def is_stale(self) -> bool:
+        """Return False: nobody writes to it."""
+        return False
+
     def close(self) -> None:
         """Close the file."""
         self._descriptor.close()
