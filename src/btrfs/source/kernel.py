@@ -119,6 +119,19 @@ class KernelSource:
     def dev_info(self, devid: int) -> DevInfo:
         return ioctl.dev_info(self._fd, devid)
 
+    def device_infos(self) -> Iterator[DevInfo]:
+        """Yield what describes each device; number 0 is one that is to replace another."""
+        for devid in range(self.fs_info().max_id + 1):
+            try:
+                yield self.dev_info(devid)
+            except OSError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+
+    def subvolume(self) -> int:
+        """Return the number of the subvolume that the path is in."""
+        return ioctl.ino_lookup(self._fd).treeid
+
     def dev_stats(self, devid: int, reset: bool = False) -> DevStats:
         return ioctl.dev_stats(self._fd, devid, reset)
 

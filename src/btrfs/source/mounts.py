@@ -9,7 +9,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from glob import glob
 from typing import NamedTuple
 from uuid import UUID
@@ -139,24 +139,14 @@ def _unescaped(path: bytes) -> bytes:
 
 def _device_numbers(path: str) -> set[int]:
     """Return the numbers of the devices that a mounted filesystem has."""
-    from btrfs import ioctl
+    from btrfs.source.kernel import KernelSource
 
     numbers = set()
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        left = ioctl.fs_info(fd).num_devices
-        devid = 0
-        max_id = ioctl.fs_info(fd).max_id
-        while left and devid <= max_id:
-            try:
-                numbers.add(os.stat(ioctl.dev_info(fd, devid).path).st_rdev)
-                left -= 1
-            except OSError:
-                # No device of this number, or one that is missing.
-                pass
-            devid += 1
-    finally:
-        os.close(fd)
+    with closing(KernelSource(path)) as kernel:
+        for device in kernel.device_infos():
+            # A missing one has no path.
+            with suppress(OSError):
+                numbers.add(os.stat(device.path).st_rdev)
     return numbers
 
 

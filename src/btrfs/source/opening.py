@@ -7,12 +7,14 @@ is remembered in the log of the source; it is an error only if nothing can be re
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from btrfs.errors import BtrfsError, NotBtrfsError
 from btrfs.source.base import ReadOptions
 from btrfs.source.damage import DamageLog
 from btrfs.source.disk.chunk_map import ChunkMap
 from btrfs.source.disk.chunk_recovery import recover_chunks, recover_devices
-from btrfs.source.disk.devices import has_superblock
+from btrfs.source.disk.devices import Device, has_superblock
 from btrfs.source.disk.members import Members
 from btrfs.source.disk.source import DiskSource
 from btrfs.source.disk.superblock import (
@@ -23,8 +25,9 @@ from btrfs.source.disk.superblock import (
 )
 from btrfs.source.disk.volume import Volume
 from btrfs.source.dump.metadump import Metadump, is_metadump
+from btrfs.source.mounts import writable_mount_of
 
-__all__ = ["holds_btrfs", "open_unmounted"]
+__all__ = ["chosen_state", "holds_btrfs", "open_unmounted"]
 
 _READ_DIRECTLY = ReadOptions()
 
@@ -71,7 +74,7 @@ def _open_dump(path: str, options: ReadOptions) -> DiskSource:
         log = DamageLog()
         for note in dump.notes:
             log.note(note)
-        superblock = _chosen_state(dump.superblock, options, log)
+        superblock = chosen_state(dump.superblock, options, log)
         return DiskSource(path, superblock, dump, log, options)
     except BaseException:
         dump.close()
@@ -88,7 +91,7 @@ def _open_devices(paths: list[str], options: ReadOptions) -> DiskSource:
         if len(members.devices) < members.newest().num_devices:
             members.find(paths)
         for _ in range(_MAX_ROUNDS):
-            superblock = _chosen_state(members.newest(), options, log)
+            superblock = chosen_state(members.newest(), options, log)
             superblock, chunks = recover_chunks(superblock, members.devices, log, options.on_error)
             volume = Volume(members.devices, ChunkMap(chunks))
             items = recover_devices(superblock, volume, log)
@@ -98,13 +101,22 @@ def _open_devices(paths: list[str], options: ReadOptions) -> DiskSource:
             # The devices in their place may be of a higher generation.
             members.find(paths, uuids)
         members.compare(items, chunks)
+        _note_mounts(members.devices, log)
         return DiskSource(paths[0], superblock, volume, log, options)
     except BaseException:
         members.close()
         raise
 
 
-def _chosen_state(superblock: Superblock, options: ReadOptions, log: DamageLog) -> Superblock:
+def _note_mounts(devices: Mapping[int, Device], log: DamageLog) -> None:
+    """Note which devices are being written to."""
+    for _, device in sorted(devices.items()):
+        mount = writable_mount_of(device.path)
+        if mount is not None:
+            log.note(f"{device.path} is mounted at {mount} and may be changing")
+
+
+def chosen_state(superblock: Superblock, options: ReadOptions, log: DamageLog) -> Superblock:
     """Return the superblock that leads to what is to be read.
 
     Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import struct
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from btrfs.errors import CorruptError
@@ -36,7 +36,7 @@ __all__ = ["recover_chunks", "recover_devices"]
 
 
 def recover_chunks(
-    superblock: Superblock, devices: dict[int, Device], log: DamageLog, on_error: OnError
+    superblock: Superblock, devices: Mapping[int, Device], log: DamageLog, on_error: OnError
 ) -> tuple[Superblock, list[Chunk]]:
     """Return all chunks that can be read, and a superblock that leads to the best chunk tree.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
@@ -13,7 +14,14 @@ from btrfs.ondisk.constants import SUPER_INFO_SIZE, SUPER_MAGIC, SUPER_MAGIC_OFF
 from btrfs.source.descriptor import Descriptor
 from btrfs.source.disk.superblock import Superblock, parse_superblock
 
-__all__ = ["Device", "find_members", "has_superblock", "open_device"]
+__all__ = [
+    "Device",
+    "Superblocks",
+    "find_members",
+    "has_superblock",
+    "open_device",
+    "read_superblocks",
+]
 
 
 class Device:
@@ -106,7 +114,7 @@ def open_device(path: str, copy: int | None = None) -> Device:
                 hint="write what comes out of a pipe into a file first",
             )
         size = os.lseek(descriptor.fd, 0, os.SEEK_END)
-        superblocks = _read_superblocks(descriptor.fd, path, copy)
+        superblocks = read_superblocks(partial(os.pread, descriptor.fd), path, copy)
     except BaseException:
         descriptor.close()
         raise
@@ -167,8 +175,15 @@ class Superblocks(NamedTuple):
     damaged: list[CorruptError]
 
 
-def _read_superblocks(fd: int, path: str, copy: int | None) -> Superblocks:
+def read_superblocks(
+    read: Callable[[int, int], bytes], path: str, copy: int | None = None
+) -> Superblocks:
     """Return the valid superblock of the highest generation, or the one that is wanted.
+
+    Args:
+        read: Returns so many bytes of the device from an address on, fewer at its end.
+        path: Where the device is, for errors.
+        copy: Which copy is wanted, 0 to 2, if not the newest.
 
     Raises:
         NotBtrfsError: There is no superblock.
@@ -178,7 +193,7 @@ def _read_superblocks(fd: int, path: str, copy: int | None) -> Superblocks:
     errors: list[CorruptError] = []
     for paddr in SUPER_MIRRORS if copy is None else [SUPER_MIRRORS[copy]]:
         try:
-            superblock = parse_superblock(os.pread(fd, SUPER_INFO_SIZE, paddr), path, paddr)
+            superblock = parse_superblock(read(SUPER_INFO_SIZE, paddr), path, paddr)
         except CorruptError as error:
             errors.append(error)
         except OSError as error:

@@ -15,12 +15,11 @@ from btrfs.ondisk.items.chunk import Chunk
 from btrfs.source.damage import DamageLog
 from btrfs.source.disk.devices import Device, find_members, open_device
 from btrfs.source.disk.superblock import Superblock
-from btrfs.source.mounts import writable_mount_of
 
 if TYPE_CHECKING:
     from btrfs.ondisk.items.device import DevItem
 
-__all__ = ["Members"]
+__all__ = ["Members", "newest_superblock", "note_state"]
 
 
 class Members:
@@ -86,8 +85,7 @@ class Members:
 
     def newest(self) -> Superblock:
         """Return the superblock of the highest generation."""
-        superblocks = [device.superblock for device in self.devices.values()]
-        return max(superblocks, key=lambda superblock: superblock.generation)
+        return newest_superblock(self.devices)
 
     def drop_strangers(self, uuids: Mapping[int, UUID]) -> bool:
         """Leave out devices whose numbers have been given to others; return whether there were any.
@@ -113,42 +111,13 @@ class Members:
 
     def compare(self, items: list[DevItem], chunks: list[Chunk]) -> None:
         """Note which devices are missing, out of date or cut off."""
-        newest = self.newest()
-        generation = newest.generation
-        for devid, device in sorted(self.devices.items()):
+        for _, device in sorted(self.devices.items()):
             if self._superblock is None and device.superblock.bytenr != SUPER_MIRRORS[0]:
                 self._log.note(
                     f"{device.path} is read by the copy of its superblock at"
                     f" {device.superblock.bytenr}"
                 )
-            if device.superblock.generation < generation:
-                self._log.note(
-                    f"device {devid} ({device.path}) is out of date: of generation"
-                    f" {device.superblock.generation} instead of {generation}"
-                )
-            mount = writable_mount_of(device.path)
-            if mount is not None:
-                self._log.note(f"{device.path} is mounted at {mount} and may be changing")
-            if device.missing_bytes:
-                self._log.note(
-                    f"device {devid} ({device.path}) is cut off: {device.size} of"
-                    f" {device.superblock.dev_item.total_bytes} bytes are there"
-                )
-        for item in items:
-            if item.fsid != newest.header_fsid:
-                self._log.note(
-                    f"device {item.devid} is of a seed filesystem, {item.fsid}, which is not read"
-                )
-        needed = {item.devid for item in items}
-        needed.update(stripe.devid for chunk in chunks for stripe in chunk.stripes)
-        missing = sorted(needed - self.devices.keys())
-        if missing:
-            names = f"{', '.join(map(str, missing[:-1]))} and {missing[-1]}"
-            self._log.note(
-                f"device {missing[0]} is missing"
-                if len(missing) == 1
-                else f"devices {names} are missing"
-            )
+        note_state(self.devices, self.newest(), items, chunks, self._log)
 
     def _add(self, device: Device, *, named: bool) -> None:
         """Add a device. Of two of the same number, the one that was written to last stays."""
@@ -175,6 +144,54 @@ class Members:
                 else f"{device.path} is left out: it is device {device.devid}, as {other.path} is,"
                 f" and {'older' if is_older else 'no newer'}"
             )
+
+
+def note_state(
+    devices: Mapping[int, Device],
+    superblock: Superblock,
+    items: list[DevItem],
+    chunks: list[Chunk],
+    log: DamageLog,
+) -> None:
+    """Note which devices of a filesystem are missing, out of date or cut off.
+
+    Args:
+        devices: Those that are at hand, by their numbers.
+        superblock: That of the filesystem as it is read.
+        items: All that belong to it.
+        chunks: Its chunks.
+        log: Gets the notes.
+    """
+    for devid, device in sorted(devices.items()):
+        if device.superblock.generation < superblock.generation:
+            log.note(
+                f"device {devid} ({device.path}) is out of date: of generation"
+                f" {device.superblock.generation} instead of {superblock.generation}"
+            )
+        if device.missing_bytes:
+            log.note(
+                f"device {devid} ({device.path}) is cut off: {device.size} of"
+                f" {device.superblock.dev_item.total_bytes} bytes are there"
+            )
+    for item in items:
+        if item.fsid != superblock.header_fsid:
+            log.note(f"device {item.devid} is of a seed filesystem, {item.fsid}, which is not read")
+    needed = {item.devid for item in items}
+    needed.update(stripe.devid for chunk in chunks for stripe in chunk.stripes)
+    missing = sorted(needed - devices.keys())
+    if missing:
+        names = f"{', '.join(map(str, missing[:-1]))} and {missing[-1]}"
+        log.note(
+            f"device {missing[0]} is missing"
+            if len(missing) == 1
+            else f"devices {names} are missing"
+        )
+
+
+def newest_superblock(devices: Mapping[int, Device]) -> Superblock:
+    """Return the superblock of the highest generation."""
+    superblocks = [device.superblock for device in devices.values()]
+    return max(superblocks, key=lambda superblock: superblock.generation)
 
 
 def _is_stranger(device: Device, uuids: Mapping[int, UUID]) -> bool:
