@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from btrfs.ctree import BlockGroupItem
     from btrfs.filesystem import FileSystem
 
-_SOURCES = ("auto", "mounted", "unmounted")
+_SOURCES = ("auto", "mounted", "unmounted", "devices")
 
 
 def add_source_arguments(
@@ -36,8 +36,9 @@ def add_source_arguments(
         "--source",
         choices=_SOURCES,
         default=default("auto"),
-        help="read through the kernel (mounted), or read the devices or images directly"
-        " (unmounted); by default as the TARGET is",
+        help="read what is mounted through the kernel (mounted) or from its devices as of the last"
+        " commit (devices), or read devices or images that are not mounted (unmounted); by default"
+        " as the TARGET is",
     )
     parser.add_argument(
         "--super",

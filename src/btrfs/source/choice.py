@@ -14,7 +14,7 @@ from btrfs.source.mounts import mount_of_device
 __all__ = ["SourceChoice", "Target", "open_source"]
 
 Target = str | bytes | os.PathLike[str]
-SourceChoice = Literal["auto", "mounted", "unmounted"]
+SourceChoice = Literal["auto", "mounted", "unmounted", "devices"]
 
 
 def open_source(
@@ -60,16 +60,22 @@ def _open_source(paths: list[str], choice: SourceChoice, options: ReadOptions) -
         from btrfs.source.opening import open_unmounted
 
         return open_unmounted(paths, options)
-    if choice == "mounted":
-        if options.superblock is not None or options.backup_root is not None:
-            raise BtrfsError(
-                f"{paths[0]} is mounted, and the kernel shows its current state only",
-                hint="unmount it, or read its devices with --source unmounted",
-            )
-        from btrfs.source.kernel import KernelSource
+    if choice not in get_args(SourceChoice):
+        *others, last = map(repr, get_args(SourceChoice))
+        raise ValueError(f"source is {choice!r}, but must be {', '.join(others)} or {last}")
+    if options.superblock is not None or options.backup_root is not None:
+        raise BtrfsError(
+            f"{paths[0]} is mounted, and only its current state is shown",
+            hint="unmount it, or read its devices with --source unmounted",
+        )
+    from btrfs.source.kernel import KernelSource
 
-        return KernelSource(_mount_of(paths) or paths[0])
-    raise ValueError(f"source is {choice!r}, but must be 'auto', 'mounted' or 'unmounted'")
+    kernel = KernelSource(_mount_of(paths) or paths[0])
+    if choice == "mounted":
+        return kernel
+    from btrfs.source.live.source import open_live
+
+    return open_live(kernel, options)
 
 
 def _open_file(path: str, options: ReadOptions) -> Source:

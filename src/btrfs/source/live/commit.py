@@ -1,0 +1,174 @@
+"""The last commit of a mounted filesystem: its superblock, devices and chunks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from copy import copy
+from typing import NamedTuple
+
+from btrfs.errors import BtrfsError, CorruptError, NotBtrfsError
+from btrfs.source.base import ReadOptions
+from btrfs.source.damage import DamageLog
+from btrfs.source.disk.chunk_map import ChunkMap
+from btrfs.source.disk.chunk_recovery import recover_chunks, recover_devices
+from btrfs.source.disk.members import newest_superblock, note_state
+from btrfs.source.disk.store import UNREADABLE
+from btrfs.source.disk.superblock import Superblock
+from btrfs.source.kernel import KernelSource
+from btrfs.source.live.devices import LiveDevice
+from btrfs.source.live.volume import LiveVolume
+from btrfs.source.opening import chosen_state
+
+__all__ = ["Commit", "last_commit"]
+
+# So often is it tried again what did not succeed because the kernel was committing meanwhile.
+_TRIES = 10
+_SECONDS_BETWEEN = 0.01
+
+
+class Commit(NamedTuple):
+    """A commit of a mounted filesystem.
+
+    Attributes:
+        superblock: Its superblock.
+        volume: Its devices and chunks.
+    """
+
+    superblock: Superblock
+    volume: LiveVolume
+
+
+def last_commit(
+    kernel: KernelSource, options: ReadOptions, log: DamageLog, before: Commit | None = None
+) -> Commit:
+    """Return the last commit of a mounted filesystem.
+
+    Args:
+        kernel: Knows which devices it has.
+        options: How to read it.
+        log: Gets notes about its state instead of those that it has, and damage.
+        before: An earlier commit. If it has the same chunks and devices, these are not read again.
+
+    Raises:
+        BtrfsError: It cannot be read; a device must not be opened.
+        CorruptError: Not one chunk can be read.
+        UnsupportedFeatureError: The format is not supported.
+    """
+    known = {} if before is None else before.volume.devices
+    for tries_left in reversed(range(_TRIES)):
+        found = DamageLog()
+        devices = _devices(kernel, known, found)
+        superblock = _without_log_trees(newest_superblock(devices))
+        if before is not None and _has_same_chunks(before, superblock, devices):
+            chunk_map = before.volume.chunk_map
+            return Commit(superblock, LiveVolume(devices, chunk_map, superblock.generation))
+        try:
+            commit = _with_chunks(superblock, devices, options, found)
+        except UNREADABLE:
+            if not tries_left or not _is_stale(superblock, devices):
+                raise
+            continue
+        if not tries_left or found.summary() is None or not commit.volume.is_stale():
+            break
+    log.notes[:] = found.notes
+    log.absorb(found)
+    return commit
+
+
+def _devices(
+    kernel: KernelSource, known: Mapping[int, LiveDevice], log: DamageLog
+) -> dict[int, LiveDevice]:
+    """Return the devices that the kernel uses, with their superblocks read anew.
+
+    Args:
+        kernel: Knows their paths.
+        known: Devices that are open.
+        log: Gets a note about each that cannot be used.
+    """
+    devices = {}
+    errors: list[BtrfsError | OSError] = []
+    fsid = kernel.fs_info().fsid
+    for info in kernel.device_infos():
+        # One that is to replace another has no number yet, and one that is missing has no path.
+        if not info.devid or not info.path:
+            continue
+        try:
+            device = known.get(info.devid)
+            if device is None or device.path != info.path:
+                device = LiveDevice(info.path)
+            else:
+                device.reread()
+        except PermissionError:
+            raise BtrfsError(
+                f"{info.path} must not be opened, so {kernel.path} cannot be read from its devices",
+                hint="it takes root rights; try it with sudo, or leave out --source devices",
+            ) from None
+        except (CorruptError, NotBtrfsError, OSError) as error:
+            log.note(f"device {info.devid} ({info.path}) is left out: {error}")
+            errors.append(error)
+        else:
+            # A device of a seed filesystem has another.
+            if device.superblock.fsid == fsid:
+                devices[info.devid] = device
+    if not devices:
+        raise errors[0] if errors else BtrfsError(f"{kernel.path} has no device that can be read")
+    return devices
+
+
+def _without_log_trees(superblock: Superblock) -> Superblock:
+    """Return a superblock without the log trees, which are not of the last commit.
+
+    They have what was synced after it, which the running kernel knows anyway.
+    """
+    changed = copy(superblock)
+    changed.log_root = 0
+    changed.log_root_level = 0
+    return changed
+
+
+def _has_same_chunks(
+    before: Commit, superblock: Superblock, devices: Mapping[int, LiveDevice]
+) -> bool:
+    return before.volume.devices == devices and (
+        before.superblock.chunk_root,
+        before.superblock.chunk_root_generation,
+    ) == (superblock.chunk_root, superblock.chunk_root_generation)
+
+
+def _with_chunks(
+    superblock: Superblock,
+    devices: dict[int, LiveDevice],
+    options: ReadOptions,
+    log: DamageLog,
+) -> Commit:
+    """Read the chunk tree of a commit, and note what is wrong with devices and chunks."""
+    for device in devices.values():
+        for damage in device.damaged:
+            log.add(damage, None, recovered=True)
+    superblock = chosen_state(superblock, options, log)
+    superblock, chunks = recover_chunks(superblock, devices, log, options.on_error)
+    volume = LiveVolume(devices, ChunkMap(chunks), superblock.generation)
+    items = recover_devices(superblock, volume, log)
+    _await_superblocks(superblock, devices)
+    note_state(devices, superblock, items, chunks, log)
+    return Commit(superblock, volume)
+
+
+def _await_superblocks(superblock: Superblock, devices: Mapping[int, LiveDevice]) -> None:
+    """Wait until a superblock is on all devices: the kernel may be about to write it there."""
+    for _ in range(_TRIES):
+        behind = [
+            device
+            for device in devices.values()
+            if device.superblock.generation < superblock.generation
+        ]
+        if not behind:
+            return
+        time.sleep(_SECONDS_BETWEEN)
+        for device in behind:
+            device.reread()
+
+
+def _is_stale(superblock: Superblock, devices: Mapping[int, LiveDevice]) -> bool:
+    return LiveVolume(devices, ChunkMap([]), superblock.generation).is_stale()
