@@ -26,6 +26,9 @@ __all__ = ["Commit", "last_commit"]
 _TRIES = 10
 _SECONDS_BETWEEN = 0.01
 
+# So long may a commit take that writes the superblock of a new device.
+_SECONDS_FOR_COMMIT = 5.0
+
 
 class Commit(NamedTuple):
     """A commit of a mounted filesystem.
@@ -65,6 +68,11 @@ def last_commit(
             return Commit(superblock, LiveVolume(devices, chunk_map, superblock.generation))
         try:
             commit = _with_chunks(superblock, devices, options, found)
+        except NotBtrfsError:
+            # A device was removed meanwhile.
+            if not tries_left:
+                raise
+            continue
         except UNREADABLE:
             if not tries_left or not _is_stale(superblock, devices):
                 raise
@@ -85,9 +93,33 @@ def _devices(
         kernel: Knows their paths.
         known: Devices that are open.
         log: Gets a note about each that cannot be used.
+
+    Raises:
+        BtrfsError: None can be used, or one must not be opened.
     """
-    devices = {}
-    errors: list[BtrfsError | OSError] = []
+    end = time.monotonic() + _SECONDS_FOR_COMMIT
+    while True:
+        devices, failures = _opened(kernel, known)
+        # A device that has replaced another has no superblock before the next commit.
+        is_new = any(isinstance(error, BtrfsError) for error in failures.values())
+        if not is_new or time.monotonic() > end:
+            break
+        time.sleep(_SECONDS_BETWEEN)
+    for devid, error in failures.items():
+        log.note(f"device {devid} is left out: {error}")
+    if not devices:
+        raise next(
+            iter(failures.values()), BtrfsError(f"{kernel.path} has no device that can be read")
+        )
+    return devices
+
+
+def _opened(
+    kernel: KernelSource, known: Mapping[int, LiveDevice]
+) -> tuple[dict[int, LiveDevice], dict[int, Exception]]:
+    """Return the devices that the kernel uses, and why others cannot be used, by their numbers."""
+    devices: dict[int, LiveDevice] = {}
+    failures: dict[int, Exception] = {}
     fsid = kernel.fs_info().fsid
     for info in kernel.device_infos():
         # One that is to replace another has no number yet, and one that is missing has no path.
@@ -105,15 +137,12 @@ def _devices(
                 hint="it takes root rights; try it with sudo, or leave out --source devices",
             ) from None
         except (CorruptError, NotBtrfsError, OSError) as error:
-            log.note(f"device {info.devid} ({info.path}) is left out: {error}")
-            errors.append(error)
+            failures[info.devid] = error
         else:
             # A device of a seed filesystem has another.
             if device.superblock.fsid == fsid:
                 devices[info.devid] = device
-    if not devices:
-        raise errors[0] if errors else BtrfsError(f"{kernel.path} has no device that can be read")
-    return devices
+    return devices, failures
 
 
 def _without_log_trees(superblock: Superblock) -> Superblock:

@@ -47,8 +47,12 @@ class LiveVolume(Volume):
         self.generation = generation
 
     def is_stale(self) -> bool:
-        """Return whether there is a newer superblock on any device."""
-        return any(device.generation() > self.generation for device in self.devices.values())
+        """Return whether there is a newer superblock on any device, or none on all of them.
+
+        The kernel takes the superblock away from a device that it removes or has replaced.
+        """
+        newest = max(device.generation() for device in self.devices.values())
+        return newest == 0 or newest > self.generation
 
     def read_copies(self, vaddr: int, length: int) -> Iterator[Copy]:
         """Yield all copies of a block, then what it must have been by each parity.
