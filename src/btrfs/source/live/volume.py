@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -95,9 +97,8 @@ class LiveVolume(Volume):
             except OSError:
                 return 0
 
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for run, count in zip(runs, pool.map(read, runs), strict=True):
-                good[run.indexes[: count // length]] = True
+        for run, count in zip(runs, _threads().map(read, runs), strict=True):
+            good[run.indexes[: count // length]] = True
         return buffer, good
 
     def _runs(self, vaddrs: NDArray[np.int64], length: int) -> list[_Run]:
@@ -121,6 +122,16 @@ class LiveVolume(Volume):
             for start, end in pairwise(starts)
             for first in range(start, end, most)
         ]
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Return the threads that read; to start some for each batch takes longer than its reads."""
+    return ThreadPoolExecutor(_THREADS, "btrfs-read")
+
+
+# A process that is forked off has no threads.
+os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 class _Run(NamedTuple):
