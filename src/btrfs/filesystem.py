@@ -44,7 +44,9 @@ class FileSystem:
             * any other file: the filesystem that it lies on;
             * a list of devices or images: the filesystem that they make up. Members that are not
               in the list are looked for among block devices and beside the given images.
-        source: 'mounted' or 'unmounted' to choose instead of 'auto'.
+        source: What to read, instead of 'auto': 'mounted' asks the kernel, 'unmounted' reads
+            devices or images that are not mounted, and 'devices' reads the devices of what is
+            mounted, as of the last commit, which takes root; see :mod:`btrfs.source.live`.
         superblock: Of an unmounted filesystem, which copy of the superblock to go by, 0 to 2. If
             none is chosen it is the newest that is valid.
         backup_root: Which backup of the root tree to read, 0 to 3, instead of the current one: the
@@ -58,7 +60,7 @@ class FileSystem:
         fsid: UUID of the filesystem.
         nodesize: Bytes of a tree block.
         sectorsize: Bytes of the smallest extent of data.
-        mounted: Whether the running kernel answers.
+        mounted: Whether it is mounted, so that there is a kernel to call.
 
     Devices may be missing, out of date or damaged: that is no error as long as what is asked for
     can be read. :attr:`damage` and :attr:`notes` list what is wrong.
@@ -138,14 +140,14 @@ class FileSystem:
             raise BtrfsError("the filesystem is closed", hint="open it again")
         return self._source
 
-    def unmounted_source(self) -> DiskSource:
-        """Return the source of a filesystem that is not mounted.
+    def block_source(self) -> DiskSource:
+        """Return the source of a filesystem that is read from its devices, or from a dump.
 
         It shows tree blocks and their copies, see :class:`btrfs.source.blocks.BlockSource`; the
         kernel shows items alone.
 
         Raises:
-            BtrfsError: The filesystem is mounted, or closed.
+            BtrfsError: The filesystem is mounted and read through the kernel, or it is closed.
         """
         from btrfs.source.disk.source import DiskSource
 
@@ -153,7 +155,7 @@ class FileSystem:
             return self.source
         raise BtrfsError(
             f"{self.path} is mounted, and the kernel does not show such trees",
-            hint="unmount it, or read its devices with --source unmounted",
+            hint="read its devices with --source devices, or unmount it",
         )
 
     # What is wrong with it.
@@ -162,8 +164,8 @@ class FileSystem:
     def damage(self) -> list[Damage]:
         """Bytes that did not pass a check so far, whether another copy served or not.
 
-        It grows while more is read. Of a mounted filesystem it is empty: the kernel writes what it
-        met to its own log, and counts it in :meth:`dev_stats`.
+        It grows while more is read. If the kernel is asked, it is empty: that writes what it met to
+        its own log, and counts it in :meth:`dev_stats`.
         """
         return self._log.damage
 
@@ -243,6 +245,14 @@ class FileSystem:
         """
         self.source.sync()
 
+    def refresh(self) -> bool:
+        """Show the last commit from now on; return whether it is a newer one than before.
+
+        Only of use where the devices of a mounted filesystem are read: the kernel shows what is
+        there now, and what is not mounted does not change.
+        """
+        return self.source.refresh()
+
     # Items, as objects and in bulk.
 
     def search(
@@ -254,6 +264,9 @@ class FileSystem:
             tree: Number of the tree; 0 for the subvolume that the path is in.
             min_key: The lowest key, if not all.
             max_key: The highest key, if not all.
+
+        While a mounted filesystem is written to, the items may be of several commits: what comes
+        later may be newer.
 
         Raises:
             OSError: ENOENT if there is no such tree.
@@ -429,16 +442,17 @@ class FileSystem:
     def search_root(
         self, root: RootItem, min_key: Key | None = None, max_key: Key | None = None
     ) -> Iterator[ItemData]:
-        """Yield items of the tree that a root item leads to, if it is not mounted.
+        """Yield items of the tree that a root item leads to, if the kernel is not asked.
 
         For trees that :meth:`search` cannot name: those of :meth:`log_trees`, subvolumes that are
         deleted but not yet cleaned up, and those that a balance is moving.
 
         Raises:
-            BtrfsError: The filesystem is mounted.
+            BtrfsError: The filesystem is read through the kernel.
+            StaleError: It is mounted, and blocks of the tree were overwritten meanwhile.
             CorruptError: A tree block or an item is damaged.
         """
-        source = self.unmounted_source()
+        source = self.block_source()
         found = source.search_root(root, min_key or _MIN_KEY, max_key or _MAX_KEY)
         return lookup.decode_items(source, root.objectid, found, classify)
 
@@ -446,12 +460,13 @@ class FileSystem:
         """Yield the roots of the log trees, one per subvolume: key.offset is its number.
 
         They are there if the filesystem was not cleanly unmounted, and have what was synced after
-        the last commit (fs/btrfs/tree-log.c). Other look-ups do not see that.
+        the last commit (fs/btrfs/tree-log.c). Other look-ups do not see that. Those of a mounted
+        filesystem belong to the running transaction, and are not among what its devices show.
 
         Raises:
-            BtrfsError: The filesystem is mounted.
+            BtrfsError: The filesystem is read through the kernel.
         """
-        if not self.unmounted_source().superblock.log_root:
+        if not self.block_source().superblock.log_root:
             return
         for item in self.search(constants.TREE_LOG_OBJECTID):
             if isinstance(item, RootItem):

@@ -255,7 +255,7 @@ def test_files_that_cannot_be_read(made: support.LoopFilesystem, tmp_path: Path)
             for extent in fs.extents(load_data_refs=True)
             if isinstance(extent, ExtentItem) and extent.flags & DATA and extent.shared_data_refs
         )
-        root = fs.unmounted_source().root(constants.FS_TREE_OBJECTID).vaddr
+        root = fs.block_source().root(constants.FS_TREE_OBJECTID).vaddr
     for vaddr in (shared, root):
         destroy(image, vaddr)
         with FileSystem(image, source="unmounted") as fs, pytest.raises(CorruptError):

@@ -95,7 +95,7 @@ def free_space(fs: FileSystem) -> list[tuple[int, int]]:
 
 def leaves(fs: FileSystem, tree: int) -> list[Pointer]:
     """Return where the leaves of a tree of an unmounted filesystem are."""
-    source = fs.unmounted_source()
+    source = fs.block_source()
 
     def below(pointer: Pointer) -> Iterator[Pointer]:
         node = source.trees.read(pointer) if pointer.level else None
@@ -114,7 +114,7 @@ def damaged(image: Path, folder: Path, tree: int, leaf: int = 0) -> Path:
     support.run("cp", "--sparse=always", image, copy)
     with FileSystem(image) as fs, copy.open("r+b") as file:
         vaddr = leaves(fs, tree)[leaf].vaddr
-        for place in fs.unmounted_source().trees.store.read_copies(vaddr, fs.nodesize):
+        for place in fs.block_source().trees.store.read_copies(vaddr, fs.nodesize):
             file.seek(place.paddr)
             file.write(bytes(fs.nodesize))
     return copy

@@ -185,7 +185,7 @@ def assert_same_files(mounted: FileSystem, unmounted: FileSystem) -> int:
 
 def reached(fs: FileSystem) -> dict[int, set[int]]:
     """Return which blocks there are, and in which trees, by reading all trees."""
-    source = fs.unmounted_source()
+    source = fs.block_source()
     found: dict[int, set[int]] = defaultdict(set)
 
     def go(tree: int, pointer: Pointer) -> None:
@@ -277,7 +277,7 @@ def test_trees_of_blocks_of_a_mounted_filesystem(
             assert not owner.complete
             some_were_left_out = True
     assert some_were_left_out
-    source = unmounted.unmounted_source()
+    source = unmounted.block_source()
     for tree in (ROOT_TREE_OBJECTID, CHUNK_TREE_OBJECTID, EXTENT_TREE_OBJECTID):
         assert owners(mounted, source.root(tree).vaddr) == Owners([], 0, [tree], True)
 
@@ -456,7 +456,7 @@ def test_root_that_cannot_be_read(damaged: Path) -> None:
         assert owners(fs, vaddr).files == [
             FileRef(tree, place.inum, 0) for tree in (place.tree, *snapshots)
         ]
-        root = fs.unmounted_source().root(place.tree).vaddr
+        root = fs.block_source().root(place.tree).vaddr
     destroy(damaged, root)
     with (
         FileSystem(damaged, source="unmounted") as fs,
@@ -471,7 +471,7 @@ def test_root_that_cannot_be_read(damaged: Path) -> None:
 def test_extent_tree_that_cannot_be_read(damaged: Path) -> None:
     with FileSystem(damaged, source="unmounted") as fs:
         extent = most_shared(fs)
-        root = fs.unmounted_source().root(EXTENT_TREE_OBJECTID).vaddr
+        root = fs.block_source().root(EXTENT_TREE_OBJECTID).vaddr
     destroy(damaged, root)
     with FileSystem(damaged, source="unmounted") as fs, pytest.raises(CorruptError):
         owners(fs, extent.vaddr)

@@ -152,7 +152,7 @@ def test_dump(tmp_path: Path) -> None:
 
 
 def disk(fs: FileSystem) -> tuple[DiskSource, Volume]:
-    source = fs.unmounted_source()
+    source = fs.block_source()
     assert isinstance(source.trees.store, Volume)
     return source, source.trees.store
 

@@ -271,7 +271,7 @@ def test_unreadable_chunk_tree(image: Path) -> None:
     with FileSystem(image) as fs:
         items = all_items(fs)
         address, nodesize = root_of(fs, CHUNK_TREE_OBJECTID), fs.nodesize
-        generation = fs.unmounted_source().superblock.chunk_root_generation
+        generation = fs.block_source().superblock.chunk_root_generation
     # The superblock leads astray; the backups do not.
     change_superblocks(image, put("<Q", CHUNK_ROOT, address + nodesize))
     with FileSystem(image, on_error="skip") as fs:
@@ -334,7 +334,7 @@ def damaged(pair: list[Path], tmp_path: Path) -> tuple[list[Path], Key, Key]:
     """A filesystem of which one leaf of the tree of files is gone, and the keys that were there."""
     images = copies(pair, tmp_path)
     with FileSystem(images) as fs:
-        source = fs.unmounted_source()
+        source = fs.block_source()
         found = leaves(fs, FS_TREE_OBJECTID)
         leaf = found[len(found) // 2]
         volume = source.trees.store

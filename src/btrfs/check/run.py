@@ -15,7 +15,7 @@ from btrfs.check.free_space import FreeSpaceCheck
 from btrfs.check.report import Checked, Progress, no_progress
 from btrfs.check.superblocks import check_superblocks
 from btrfs.check.trees import Blocks, check_trees
-from btrfs.errors import TreeNotFoundError
+from btrfs.errors import BtrfsError, TreeNotFoundError
 from btrfs.ondisk import constants
 
 if TYPE_CHECKING:
@@ -46,7 +46,12 @@ def check(
         BtrfsError: The filesystem is mounted.
         ValueError: It was opened with on_error='raise'.
     """
-    source = fs.unmounted_source()
+    source = fs.block_source()
+    if fs.mounted:
+        raise BtrfsError(
+            f"{fs.path} is mounted, and what is being written to cannot be checked",
+            hint="unmount it; btrfs scrub checks one that is in use",
+        )
     if source.on_error != "skip":
         raise ValueError("the filesystem must be opened with on_error='skip'")
     return _Checks(fs, source, progress).run(all_copies=all_copies, data=data)

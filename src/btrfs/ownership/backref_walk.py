@@ -25,6 +25,7 @@ from btrfs.ondisk.key import Key
 from btrfs.ownership.extent_refs import ExtentRefs, read_extent
 from btrfs.source.blocks import BlockSource
 from btrfs.source.disk.node import Leaf, Node, Pointer, root_pointer
+from btrfs.source.disk.source import DiskSource
 from btrfs.source.disk.store import UNREADABLE
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ class BackrefWalk:
     def __init__(self, fs: FileSystem) -> None:
         self.complete = True
         self._fs = fs
-        self._source: BlockSource | None = None if fs.mounted else fs.unmounted_source()
+        # None if the kernel is asked, which shows no blocks.
+        self._source: BlockSource | None = fs.source if isinstance(fs.source, DiskSource) else None
         self._lookups_left = _MAX_LOOKUPS
         self._extents: dict[int, ExtentRefs | None] = {}
         self._trees: dict[int, frozenset[int]] = {}

@@ -1,8 +1,8 @@
 """Back references: from an extent to the files that use it, and from a tree block to its trees.
 
 If the filesystem is not mounted, references are followed from the extent tree on, see
-:mod:`btrfs.ownership.backref_walk`. If it is mounted, the ioctl LOGICAL_INO answers for data; for
-tree blocks, what the extent tree alone can tell.
+:mod:`btrfs.ownership.backref_walk`. If it is mounted, the ioctl LOGICAL_INO answers for data. For
+tree blocks it is what the extent tree alone can tell, or if the devices are read, the same walk.
 
     with btrfs.FileSystem('disk.img') as fs:
         for file in btrfs.ownership.backrefs.owners(fs, 30408704).files:
@@ -15,6 +15,7 @@ import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from btrfs.errors import StaleError
 from btrfs.ondisk.constants import KEY_MAX
 from btrfs.ondisk.fields import Bytes
 from btrfs.ondisk.items.base import SearchHeader
@@ -40,8 +41,8 @@ class Owners(NamedTuple):
         more: How many places there are that are not among these.
         trees: Numbers of the trees that a tree block is part of, ascending; none for data.
         complete: Whether that is all. It is not if something could not be read, or if there was too
-            much to look at. Nor is it for a tree block of a mounted filesystem that may be in
-            snapshots which share a block above it: the kernel does not show tree blocks.
+            much to look at. Nor is it for a tree block that may be in snapshots which share a block
+            above it, if the kernel is asked, which does not show tree blocks.
     """
 
     files: list[FileRef]
@@ -70,6 +71,14 @@ def owners(fs: FileSystem, vaddr: int, limit: int = 100, *, ignore_offset: bool 
     """
     if limit < 0:
         raise ValueError(f"limit is {limit}, but must be 0 or more")
+    try:
+        return _owners(fs, vaddr, limit, ignore_offset=ignore_offset)
+    except StaleError:
+        fs.refresh()
+        return _owners(fs, vaddr, limit, ignore_offset=ignore_offset)
+
+
+def _owners(fs: FileSystem, vaddr: int, limit: int, *, ignore_offset: bool) -> Owners:
     extent = extent_at(fs, vaddr)
     offset = None if ignore_offset else vaddr - extent.vaddr
     walk = BackrefWalk(fs)
@@ -83,7 +92,7 @@ def owners(fs: FileSystem, vaddr: int, limit: int = 100, *, ignore_offset: bool 
 
 
 def leaf_items(fs: FileSystem, vaddr: int) -> Iterator[tuple[SearchHeader, Bytes]]:
-    """Yield header and body of the items in the leaf at an address of an unmounted filesystem.
+    """Yield header and body of the items in the leaf at an address.
 
     There are none if no leaf is there, or if it is damaged and that is to be skipped.
 
@@ -92,10 +101,11 @@ def leaf_items(fs: FileSystem, vaddr: int) -> Iterator[tuple[SearchHeader, Bytes
         vaddr: Virtual address of a leaf of any tree, as a SharedDataRef names it.
 
     Raises:
-        BtrfsError: The filesystem is mounted.
+        BtrfsError: The filesystem is read through the kernel, which shows no leaves.
+        StaleError: It is mounted, and the leaf was overwritten meanwhile.
         CorruptError: The leaf is damaged, unless that is to be skipped.
     """
-    fs.unmounted_source()
+    fs.block_source()
     leaf = BackrefWalk(fs).leaf_at(vaddr)
     if leaf is not None:
         yield from leaf.items(0, KEY_MAX)

@@ -15,8 +15,7 @@ Which part of a tree is removed is estimated from what is left of it. The kernel
 the trees of deleted subvolumes be searched, so their blocks are read from the devices even if the
 filesystem is mounted. They can be: a block of such a tree is never changed, it is only freed, and
 those from drop_progress on are not freed yet. If one is, because the cleaner thread has gone on
-meanwhile, and something else is there now, its address, generation or checksum gives that away, and
-the part is unknown.
+meanwhile, the part is unknown.
 """
 
 from __future__ import annotations
@@ -29,8 +28,9 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from btrfs.errors import BtrfsError
 from btrfs.ondisk.key import DiskKey
-from btrfs.source.mounts import forget_cached, is_read_only
-from btrfs.source.opening import open_unmounted
+from btrfs.source.base import ReadOptions
+from btrfs.source.disk.source import DiskSource
+from btrfs.source.mounts import is_read_only
 
 if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem
@@ -135,6 +135,7 @@ def watch(
     seen = _Seen()
     with _Trees(fs) as trees:
         while True:
+            fs.refresh()
             orphans = _orphans(fs, trees)
             yield from seen.events(orphans, time.monotonic())
             if not forever:
@@ -221,21 +222,21 @@ class _Trees:
         try:
             if self._source is None:
                 self._source = self._opened()
+            else:
+                self._source.refresh()
             left = self._source.blocks_from(root, root.drop_progress) * self._fs.nodesize
         except (BtrfsError, OSError):
-            # The chunks may not be any more where they were: they are read anew the next time.
-            self._stack.close()
-            self._source = None
             return None
         # Both are about right, so one may be above the other.
         return max(0.0, 1 - left / root.bytes_used) if root.bytes_used else None
 
     def _opened(self) -> BlockSource:
-        if not self._fs.mounted:
-            return self._fs.unmounted_source()
-        paths = [self._fs.dev_info(device.devid).path for device in self._fs.devices()]
-        for path in filter(None, paths):
-            forget_cached(path)
-        opened = open_unmounted([path for path in paths if path])
+        source = self._fs.source
+        if isinstance(source, DiskSource):
+            return source
+        from btrfs.source.kernel import KernelSource
+        from btrfs.source.live.source import open_live
+
+        opened = open_live(KernelSource(self._fs.path), ReadOptions())
         self._stack.callback(opened.close)
         return opened

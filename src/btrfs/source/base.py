@@ -48,7 +48,7 @@ class Source(Protocol):
 
     Attributes:
         path: What was opened, or the first of several files.
-        mounted: Whether a running kernel answers.
+        mounted: Whether it is mounted, so that there is a kernel to call.
         log: What was wrong so far.
     """
 
@@ -129,6 +129,16 @@ class Source(Protocol):
         Raises:
             NotMountedError: It is not mounted.
         """
+
+    def is_stale(self) -> bool:
+        """Return whether there is a newer commit than the one that is shown.
+
+        There is none of a filesystem that is not mounted, nor if the kernel answers, which shows
+        the running transaction. It costs no more than to read the superblocks.
+        """
+
+    def refresh(self) -> bool:
+        """Show the last commit from now on; return whether it is a newer one than before."""
 
     def close(self) -> None:
         """Close all files."""

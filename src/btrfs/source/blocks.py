@@ -1,7 +1,7 @@
 """What a source can do beyond items where it sees tree blocks: inner nodes, and trees by address.
 
 The kernel does not show blocks, so they are read from the devices:
-:meth:`btrfs.filesystem.FileSystem.unmounted_source` returns such a source.
+:meth:`btrfs.filesystem.FileSystem.block_source` returns such a source.
 
 If the filesystem is mounted, blocks may be overwritten while they are read, see
 :mod:`btrfs.source.live`. Then :class:`btrfs.errors.StaleError` says so, and
@@ -40,15 +40,6 @@ class BlockSource(Source, Protocol):
     on_error: OnError
     superblock: Superblock
     trees: TreeReader
-
-    def is_stale(self) -> bool:
-        """Return whether there is a newer commit than the one shown, so that blocks may be gone.
-
-        Only a filesystem that is mounted gets one. It costs as little as reading superblocks.
-        """
-
-    def refresh(self) -> bool:
-        """Show the last commit from now on; return whether it is a newer one."""
 
     def root(self, tree: int) -> Pointer:
         """Return where the root of a tree is.

@@ -147,6 +147,12 @@ class KernelSource:
     def sync(self) -> None:
         ioctl.sync(self._fd)
 
+    def is_stale(self) -> bool:
+        return False
+
+    def refresh(self) -> bool:
+        return False
+
     def close(self) -> None:
         self._shared.close()
         self._descriptor.close()

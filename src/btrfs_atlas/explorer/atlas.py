@@ -311,6 +311,7 @@ class Atlas:
         """Look whether anything changed, and show it from now on; None if nothing did."""
         with self.lock:
             before = self._snapshot
+            self.fs.refresh()
             if last_generation(self.fs) == before.generation:
                 return None
             now = take_snapshot(self.fs)
