@@ -315,7 +315,7 @@ def assert_gone(reader: TreeReader, pointers: list[Pointer]) -> None:
 
 @pytest.mark.parametrize("in_bulk", [False, True], ids=["search", "batches"])
 def test_search_goes_on_from_the_new_commit(small: support.LoopFilesystem, in_bulk: bool) -> None:
-    with live(small) as fs, mock.patch("btrfs.source.disk.bulk._BATCH_BYTES", 8 * fs.nodesize):
+    with live(small) as fs, mock.patch("btrfs.source.disk.bulk.BATCH_BYTES", 8 * fs.nodesize):
         before = set(keys(fs, FS_TREE_OBJECTID))
         search: Search = fs.batches if in_bulk else fs.search
         found = search(FS_TREE_OBJECTID)

@@ -261,7 +261,7 @@ def test_lost_blocks_make_it_incomplete(image: list[Path], tmp_path: Path) -> No
         tree, whole = next(
             (one.id, one.referenced.data) for one in subvolumes if one.path == b"writable"
         )
-        source = fs.unmounted_source()
+        source = fs.block_source()
         *_, leaf = source.blocks(source.root(tree), 0, 0, (1 << 136) - 1, fail)
         places = source.trees.store.read_copies(leaf.vaddr, fs.nodesize)
         addresses = [place.paddr for place in places if place.device == str(copy)]

@@ -124,7 +124,8 @@ def scan(
         progress: Is called with leaves read and leaves to read. If it raises, the scan ends.
 
     Raises:
-        BtrfsError: The filesystem shows no blocks, or changes faster than it can be read.
+        BtrfsError: The filesystem shows no blocks.
+        StaleError: It is committed faster than it can be read.
         CorruptError: A block has no copy that passes all checks, and errors are to be raised.
     """
     return Ownership(fs, scan_trees(fs, names=names, memory=memory, progress=progress))

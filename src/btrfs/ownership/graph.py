@@ -7,8 +7,8 @@ roots is the union of theirs. Blocks are read in the order of their addresses, e
 many snapshots there are.
 
 A filesystem that is mounted may be changing. Where a block was overwritten, :meth:`Graph.walk`
-raises :class:`StaleError`. It is then called again with the roots of a newer commit: blocks that
-are still in use are known, and only the others are read.
+raises :class:`btrfs.errors.StaleError`. It is then called again with the roots of a newer commit:
+blocks that are still in use are known, and only the others are read.
 """
 
 from __future__ import annotations
@@ -33,17 +33,13 @@ from btrfs.source.disk.store import UNREADABLE
 if TYPE_CHECKING:
     from btrfs.source.disk.source import DiskSource
 
-__all__ = ["Graph", "LeafConsumer", "Progress", "StaleError", "TreeBlocks"]
+__all__ = ["Graph", "LeafConsumer", "Progress", "TreeBlocks"]
 
 Progress = Callable[[int, int], None]
 """Is called with how many leaves are read, and how many there are. May raise, to cancel."""
 
 LeafConsumer = Callable[[Leaves, NDArray[np.uint32]], None]
 """Is called with the items of some leaves, and the number of the leaf of each item."""
-
-
-class StaleError(BtrfsError):
-    """A block was overwritten, as the filesystem has been committed since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +232,7 @@ class Graph:
             self._skip(owners[(mask & -mask).bit_length() - 1].tree, *error)
 
     def _skip(self, tree: int, min_key: int, max_key: int, error: BtrfsError) -> None:
-        """Note that a block cannot be read, or raise the error.
-
-        Raises:
-            StaleError: The filesystem has been committed since, so it was overwritten.
-        """
-        if self._source.is_stale():
-            raise StaleError("the filesystem has changed") from error
+        """Note that a block cannot be read, or raise the error."""
         self._source.skip_or_raise(tree, min_key, max_key, error)
 
 

@@ -67,14 +67,14 @@ _WITH_FILES = {constants.ROOT_TREE_OBJECTID, constants.DATA_RELOC_TREE_OBJECTID}
 
 
 def owners(fs: FileSystem) -> list[Owner]:
-    """Return all trees of a filesystem whose blocks are shown: see ``fs.unmounted_source()``.
+    """Return all trees of a filesystem whose blocks are shown: see ``fs.block_source()``.
 
     Log trees are none of them: their blocks and what only they refer to do not count as used.
 
     Raises:
         CorruptError: The root tree is damaged.
     """
-    source = fs.unmounted_source()
+    source = fs.block_source()
     own = (constants.ROOT_TREE_OBJECTID, constants.CHUNK_TREE_OBJECTID)
     found = [Owner(tree, Kind.INTERNAL, source.root(tree)) for tree in own]
     found += (_owner(item) for item in _root_items(fs))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from btrfs.errors import BtrfsError, CorruptError
+from btrfs.errors import BtrfsError, CorruptError, StaleError
 from btrfs.ondisk import constants
 from btrfs.ownership.extents import DataExtents, References, data_extents, reference_table
-from btrfs.ownership.graph import Graph, Progress, StaleError, TreeBlocks
+from btrfs.ownership.graph import Graph, Progress, TreeBlocks
 from btrfs.ownership.names import InodeRows, LinkRows, NameCollector
 from btrfs.ownership.owners import Kind, Owner, owners
 from btrfs.ownership.references import InlineRows, reference_rows
@@ -89,10 +89,11 @@ def scan_trees(
         progress: Is called with leaves read and leaves to read. If it raises, the scan ends.
 
     Raises:
-        BtrfsError: The filesystem shows no blocks, or changes faster than it can be read.
+        BtrfsError: The filesystem shows no blocks.
+        StaleError: It is committed faster than it can be read.
         CorruptError: A block has no copy that passes all checks, and errors are to be raised.
     """
-    source = fs.unmounted_source()
+    source = fs.block_source()
     budget = _free_memory() // _SHARE_OF_FREE_MEMORY if memory is None else memory
     collector = _Collector(source, budget, with_names=names)
     sets = RootSets()
@@ -101,19 +102,18 @@ def scan_trees(
         generation = source.superblock.generation
         try:
             found = owners(fs)
-            blocks, leaf_sets = graph.walk(found, progress or _no_progress)
             groups = list(fs.block_groups())
             chunks = ChunkClasses(fs.chunks())
+            # Look-ups go on from a newer commit by themselves.
+            if source.superblock.generation == generation:
+                blocks, leaf_sets = graph.walk(found, progress or _no_progress)
+                break
         except StaleError:
             source.refresh()
-            continue
-        # Look-ups go on from a newer commit by themselves.
-        if source.superblock.generation == generation:
-            break
     else:
-        raise BtrfsError(
+        raise StaleError(
             f"{fs.path} is committed faster than it can be read",
-            hint="stop what writes to it for a moment, or scan a snapshot of its devices",
+            hint="stop what writes to it for a moment",
         )
     renumbered = sets.replaced(_without_weak(found))
     leaf_sets = renumbered[leaf_sets]

@@ -156,12 +156,6 @@ class DiskSource:
     def _unreadable_handler(self, tree: int) -> UnreadableHandler:
         return partial(self.skip_or_raise, tree)
 
-    def is_stale(self) -> bool:
-        return False
-
-    def refresh(self) -> bool:
-        return False
-
     def read_block(self, pointer: Pointer) -> Leaf | Node:
         return self.trees.read(pointer)
 
