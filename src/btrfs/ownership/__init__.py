@@ -1,4 +1,4 @@
-"""Who uses what: all trees as one graph, subvolumes, paths, back references.
+"""Who uses what: all trees as one graph, subvolumes, paths, back references, duplicates.
 
 :func:`scan` reads all trees once, and answers from that how much each subvolume, directory and file
 uses, what it shares, and what deleting it frees: see :mod:`btrfs.ownership.engine`. For single
@@ -12,17 +12,25 @@ if TYPE_CHECKING:
     from btrfs.ownership import (
         backref_walk as backref_walk,
         backrefs as backrefs,
+        containment as containment,
+        directories as directories,
+        duplicates as duplicates,
         engine as engine,
+        entries as entries,
+        equal_runs as equal_runs,
         extent_refs as extent_refs,
         extents as extents,
         graph as graph,
+        names as names,
         orphans as orphans,
         owners as owners,
+        path_tree as path_tree,
         paths as paths,
         references as references,
         root_sets as root_sets,
         scanning as scanning,
         sizes as sizes,
+        subvolume_files as subvolume_files,
         subvolumes as subvolumes,
         tables as tables,
     )
