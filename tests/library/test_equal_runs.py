@@ -130,3 +130,12 @@ def test_the_shorter_extent_is_spare() -> None:
         lengths = np.array([len(piece) for piece in made])
         spare = equal_runs.spare_extents(distances, np.cumsum(lengths) - lengths, lengths)
         assert lengths[spare].tolist() == [5]
+
+
+def test_what_the_others_hold_together_is_spare() -> None:
+    """The longest is kept for its zeros at first, but another one that is needed has zeros, too."""
+    zeros, file = [0] * 30, [*range(1, 8), *[0] * 5, *range(8, 15)]
+    made = [zeros, file, file]
+    lengths = np.array([len(piece) for piece in made])
+    spare = equal_runs.spare_extents(resolved(made), np.cumsum(lengths) - lengths, lengths)
+    assert spare.tolist() == [True, False, True]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         backrefs as backrefs,
         containment as containment,
         directories as directories,
+        duplicate_files as duplicate_files,
         duplicates as duplicates,
         engine as engine,
         entries as entries,

@@ -10,13 +10,13 @@ another in two places, the data is the same, and a deduplicator could make files
             print(found.groups.length[index], found.groups.vaddrs(index))
 
 What is compared are runs of sectors, of 64 KiB at least, wherever extents begin and end: a file
-that was written twice lies in other extents each time. Where checksums have 8 bytes or more, extents
-shorter than that are compared as a whole, too; of checksums of 32 bytes, the first 8 count. With
-crc32c, shorter runs do not count, and as anybody can make data that has a given crc32c, the result
-is an estimate. Deduplicators compare the data itself.
+that was written twice lies in other extents each time. Where checksums have 8 bytes or more,
+extents shorter than that are compared as a whole, too; of checksums of 32 bytes, the first 8 count.
+With crc32c, shorter runs do not count, and as anybody can make data that has a given crc32c, the
+result is an estimate. Deduplicators compare the data itself.
 
-Compressed extents have checksums of what is on disk. They are found where both copies are compressed
-in the same way, as they are if the same was written twice.
+Compressed extents have checksums of what is on disk. Copies are found if they are compressed in the
+same way, as they are if the same was written twice.
 
 A run that repeats another gives space back only if no byte of its extent is needed any more. So
 there are two numbers: extents of which everything is stored in other extents too, and the rest.

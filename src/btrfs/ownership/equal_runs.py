@@ -292,8 +292,10 @@ def spare_extents(
 ) -> NDArray[np.bool_]:
     """Return which extents hold nothing that the others do not hold, too.
 
-    Values that lead to the same one are a class. Of each class one has to stay. Extents of which a
-    value is in no class stay anyway; then the longer extents do, as few of them hold much.
+    Values that lead to the same one are a class. Of each class one has to stay. At first, extents
+    stay of which a value is in no class, and of each class the longest extent, if none of these has
+    it: as few of them hold much. Then those that stay for nothing but what others hold by now are
+    spare after all.
 
     Args:
         distances: Distances that lead to values which are no repetitions.
@@ -301,20 +303,41 @@ def spare_extents(
         lengths: Number of values in each, 1 at least.
     """
     members = np.flatnonzero(distances)
-    classes, class_of = np.unique(members - distances[members], return_inverse=True)
-    extent_of_members = _extent_of(members, first, lengths)
-    extent_of_classes = _extent_of(classes, first, lengths)
+    classes, class_of_members = np.unique(members - distances[members], return_inverse=True)
+    extents = _extent_of(np.concatenate((classes, members)), first, lengths)
+    class_of = np.concatenate((np.arange(len(classes)), class_of_members))
+    del members, class_of_members
     # The last entry stands for all that is outside of extents.
-    inside = np.bincount(extent_of_members, minlength=len(first) + 1)
-    inside += np.bincount(extent_of_classes, minlength=len(first) + 1)
-    is_spare = inside == np.append(lengths, -1)
-    order = np.lexsort((np.append(-lengths, 0), is_spare))
+    is_needed = np.bincount(extents, minlength=len(first) + 1) != np.append(lengths, -1)
+    longest = np.append(-lengths, 0)
+    order, rank = _ranked(longest, ~is_needed)
+    least = _least(rank[extents], class_of, len(classes))
+    stays = is_needed.copy()
+    stays[order[least]] = True
+    staying = stays[extents]
+    most = -_least(-rank[extents[staying]], class_of[staying], len(classes))
+    is_needed[order[least[least == most]]] = True
+    order, rank = _ranked(longest, ~is_needed, ~stays)
+    stays = is_needed
+    stays[order[_least(rank[extents], class_of, len(classes))]] = True
+    return np.asarray(~stays[:-1])
+
+
+def _ranked(*keys: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the order by some keys, the last one first, and the place of each entry in it."""
+    order = np.lexsort(keys)
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
-    stays = rank[extent_of_classes]
-    np.minimum.at(stays, class_of, rank[extent_of_members])
-    is_spare[order[stays]] = False
-    return np.asarray(is_spare[:-1])
+    return order, rank
+
+
+def _least(
+    numbers: NDArray[np.int64], class_of: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
+    """Return the least number of each class."""
+    least = np.full(classes, np.iinfo(np.int64).max)
+    np.minimum.at(least, class_of, numbers)
+    return least
 
 
 def _extent_of(

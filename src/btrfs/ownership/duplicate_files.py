@@ -1,0 +1,252 @@
+"""The files of duplicates: who uses a copy, and which whole files are equal.
+
+    with btrfs.FileSystem('/') as fs:
+        found = btrfs.ownership.duplicates.find(fs)
+        for files in btrfs.ownership.duplicate_files.equal_files(fs, found):
+            print([file.path for file in files])
+
+Duplicates are found without looking at files, as there are many more of these. Here, files are
+looked up for the groups that somebody wants to see: a few look-ups for each extent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from btrfs.errors import BtrfsError
+from btrfs.ondisk import constants
+from btrfs.ondisk.constants import ULLONG_MAX
+from btrfs.ondisk.items.file_extent import FileExtentItem
+from btrfs.ondisk.items.inode import InodeItem
+from btrfs.ondisk.key import Key
+from btrfs.ownership.backrefs import FileRef, owners
+from btrfs.ownership.duplicates import Checksums, Duplicates, Progress
+from btrfs.ownership.paths import Paths, Place
+
+if TYPE_CHECKING:
+    from btrfs.filesystem import FileSystem
+
+__all__ = ["EqualFile", "FileNames", "Name", "equal_files"]
+
+_LEAST_BYTES = 64 << 10
+"""Files that are smaller do not count where checksums are short."""
+
+
+class Name(NamedTuple):
+    """A file that uses some data.
+
+    Attributes:
+        path: Its path from the top level, without a leading slash; None if it is deleted, or in a
+            subvolume that is.
+        others: How many other places use the same data: reflinks, snapshots.
+    """
+
+    path: bytes | None
+    others: int
+
+
+class EqualFile(NamedTuple):
+    """A file that has the same content as others.
+
+    Attributes:
+        tree: Number of its subvolume.
+        inum: Inode number.
+        path: Its path from the top level, without a leading slash.
+        size: Bytes.
+    """
+
+    tree: int
+    inum: int
+    path: bytes
+    size: int
+
+
+class FileNames:
+    """Finds the names of files by what they use.
+
+    Args:
+        fs: The filesystem, which must stay open.
+    """
+
+    def __init__(self, fs: FileSystem) -> None:
+        self._fs = fs
+        self._paths = Paths(fs)
+
+    def at(self, vaddr: int) -> Name | None:
+        """Return the first file that uses the data at an address.
+
+        If no file uses that byte any more, a file is returned that keeps the extent.
+
+        Args:
+            vaddr: Virtual address.
+
+        Returns:
+            None if there is no such file, or what leads to it cannot be read.
+        """
+        for ignore_offset in (False, True):
+            try:
+                found = owners(self._fs, vaddr, 1, ignore_offset=ignore_offset)
+            except BtrfsError:
+                return None
+            for file in found.files:
+                return Name(self.path(Place(file.tree, file.inum)), found.more)
+        return None
+
+    def path(self, place: Place) -> bytes | None:
+        """Return the path of an inode from the top level; None if it has none."""
+        try:
+            top = self._paths.of_subvolume(place.tree)
+            inner = next(self._paths.of_inode(*place), None)
+        except (BtrfsError, FileNotFoundError):
+            return None
+        return None if top is None or inner is None else b"/".join(filter(None, (top, inner)))
+
+
+def equal_files(
+    fs: FileSystem,
+    found: Duplicates,
+    groups: Sequence[int] | None = None,
+    progress: Progress = lambda _done, _total: None,
+) -> list[list[EqualFile]]:
+    """Return files that have the same content all the way, but do not share all of it.
+
+    Files that share all of their extents, such as those in snapshots, are one: the first is named.
+    With crc32c, files of less than 64 KiB are left out. So are files with data that has no
+    checksums, and those that are compressed in different ways.
+
+    Args:
+        fs: The filesystem.
+        found: Its duplicates.
+        groups: Indexes of the groups in which to look for files; of all if not given.
+        progress: Is called with how many groups are done, and how many there are.
+
+    Returns:
+        Lists of two files at least, those first of which the copies take most space.
+
+    Raises:
+        CorruptError: A tree block or an item is damaged, unless that is to be skipped.
+    """
+    names = FileNames(fs)
+    seen: set[Place] = set()
+    layouts: set[bytes] = set()
+    by_content: dict[bytes, list[EqualFile]] = defaultdict(list)
+    wanted = range(len(found.groups)) if groups is None else groups
+    for done, index in enumerate(wanted):
+        progress(done, len(wanted))
+        for place in _users(fs, found, index):
+            if place in seen:
+                continue
+            seen.add(place)
+            content = _content(fs, found.checksums, place)
+            if content is None or content.layout in layouts:
+                continue
+            if found.is_estimate and content.size < _LEAST_BYTES:
+                continue
+            path = names.path(place)
+            if path is not None:
+                layouts.add(content.layout)
+                by_content[content.digest].append(EqualFile(*place, path, content.size))
+    equal = [sorted(files, key=_path) for files in by_content.values() if len(files) > 1]
+    return sorted(equal, key=lambda files: (-files[0].size * (len(files) - 1), files[0].path))
+
+
+def _path(file: EqualFile) -> bytes:
+    return file.path
+
+
+def _users(fs: FileSystem, found: Duplicates, index: int) -> Iterator[Place]:
+    """Yield a file for each extent of the copies of a group."""
+    for vaddr in found.groups.vaddrs(index):
+        extents = found.extents.within(vaddr, int(found.groups.length[index]))
+        for extent in extents.vaddr.tolist():
+            try:
+                users: list[FileRef] = owners(fs, extent, 1, ignore_offset=True).files
+            except BtrfsError:
+                continue
+            for user in users:
+                yield Place(user.tree, user.inum)
+
+
+class _Content(NamedTuple):
+    """What is in a file.
+
+    Attributes:
+        size: Bytes.
+        digest: Equal for files with the same content.
+        layout: Equal for files that share all extents.
+    """
+
+    size: int
+    digest: bytes
+    layout: bytes
+
+
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> None:
+        """Add some bytes."""
+
+
+def _content(fs: FileSystem, checksums: Checksums, place: Place) -> _Content | None:
+    """Return what is in a file; None if that is not known from checksums alone."""
+    size: int | None = None
+    digest, layout = hashlib.sha256(), hashlib.sha256()
+    end = 0
+    first = Key(place.inum, constants.INODE_ITEM_KEY, 0)
+    last = Key(place.inum, constants.EXTENT_DATA_KEY, ULLONG_MAX)
+    for item in fs.search(place.tree, first, last):
+        if isinstance(item, InodeItem):
+            size = item.size
+            digest.update(b"size %d" % size)
+        elif isinstance(item, FileExtentItem) and not _is_hole(item):
+            if not _add_piece(digest, checksums, item, follows=item.logical_offset == end):
+                return None
+            end = item.logical_offset + _length(item)
+            if item.type != constants.FILE_EXTENT_INLINE:
+                piece = (item.logical_offset, item.disk_bytenr, item.offset)
+                layout.update(b"%d %d %d\n" % piece)
+    if size is None:
+        return None
+    layout.update(digest.digest())
+    return _Content(size, digest.digest(), layout.digest())
+
+
+def _is_hole(item: FileExtentItem) -> bool:
+    """Return whether a piece of a file is read as zeros."""
+    if item.type == constants.FILE_EXTENT_INLINE:
+        return False
+    return item.type == constants.FILE_EXTENT_PREALLOC or item.disk_bytenr == 0
+
+
+def _length(item: FileExtentItem) -> int:
+    return item.ram_bytes if item.type == constants.FILE_EXTENT_INLINE else item.num_bytes
+
+
+def _add_piece(digest: _Hash, checksums: Checksums, item: FileExtentItem, *, follows: bool) -> bool:
+    """Add a piece of a file to the digest of its content.
+
+    Where pieces follow one another, it makes no difference where one ends and the next begins.
+
+    Returns:
+        Whether its checksums are known.
+    """
+    if item.type == constants.FILE_EXTENT_INLINE:
+        digest.update(b"inline %d %d" % (item.compression, item.ram_bytes) + item.inline_data)
+        return True
+    if item.compression:
+        # What this piece reads as depends on all of the extent, and on where in it the piece is.
+        how = (item.compression, item.logical_offset, item.num_bytes, item.offset, item.ram_bytes)
+        digest.update(b"compressed %d %d %d %d %d" % how)
+    elif not follows:
+        digest.update(b"at %d" % item.logical_offset)
+    if item.compression:
+        vaddr, length = item.disk_bytenr, item.disk_num_bytes
+    else:
+        vaddr, length = item.disk_bytenr + item.offset, item.num_bytes
+    values = checksums.of_range(vaddr, length)
+    if values is None:
+        return False
+    digest.update(values.tobytes())
+    return True
