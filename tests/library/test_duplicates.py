@@ -208,6 +208,26 @@ def test_zeros_are_counted_but_not_listed(tmp_path: Path) -> None:
         assert found.whole_extents == 3 * MIB + 8 * MIB
 
 
+def test_small_files_beside_each_other(tmp_path: Path) -> None:
+    """With crc32c, small files count where what lies beside them is the same."""
+    with filesystem(tmp_path) as made:
+        top = made.mountpoint
+        files = [content(12 * KIB) for _ in range(20)]
+        for folder in ("one", "two"):
+            (top / folder).mkdir()
+            for number, file in enumerate(files):
+                write(top / folder / str(number), file)
+            write(top / f"after-{folder}", content(12 * KIB))
+        write(top / "alone", files[0])
+        found = found_by_all(made)
+        assert found.groups.length.tolist() == [20 * 12 * KIB]
+        with FileSystem(top) as fs:
+            equal = duplicate_files.equal_files(fs, found)
+        assert sorted([file.path.decode() for file in files] for files in equal) == sorted(
+            [f"one/{number}", f"two/{number}"] for number in range(20)
+        )
+
+
 def test_files_in_subvolumes(tmp_path: Path) -> None:
     """Paths begin at the top level, and what snapshots share is no duplicate."""
     with filesystem(tmp_path) as made:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["EqualFile", "FileNames", "Name", "equal_files"]
 
 _LEAST_BYTES = 64 << 10
-"""Files that are smaller do not count where checksums are short."""
+"""With crc32c, a smaller file is not equal to another because its checksums are."""
 
 
 class Name(NamedTuple):
@@ -114,8 +114,9 @@ def equal_files(
     """Return files that have the same content all the way, but do not share all of it.
 
     Files that share all of their extents, such as those in snapshots, are one: the first is named.
-    With crc32c, files of less than 64 KiB are left out. So are files with data that has no
-    checksums, and those that are compressed in different ways.
+    With crc32c, files of less than 64 KiB only count where what lies beside them on disk is equal,
+    too. Files with data that has no checksums are left out, and so are copies that are compressed
+    in another way.
 
     Args:
         fs: The filesystem.
@@ -132,23 +133,28 @@ def equal_files(
     names = FileNames(fs)
     seen: set[Place] = set()
     layouts: set[bytes] = set()
-    by_content: dict[bytes, list[EqualFile]] = defaultdict(list)
+    by_content: dict[tuple[bytes, object], list[EqualFile]] = defaultdict(list)
     wanted = range(len(found.groups)) if groups is None else groups
     for done, index in enumerate(wanted):
         progress(done, len(wanted))
-        for place in _users(fs, found, index):
+        for place, offset in _users(fs, found, index):
             if place in seen:
                 continue
             seen.add(place)
             content = _content(fs, found.checksums, place)
             if content is None or content.layout in layouts:
                 continue
+            # The same place in a run of equal sectors, which is long enough.
+            beside: object = None
             if found.is_estimate and content.size < _LEAST_BYTES:
-                continue
+                if content.pieces > 1:
+                    continue
+                beside = (index, offset)
             path = names.path(place)
             if path is not None:
                 layouts.add(content.layout)
-                by_content[content.digest].append(EqualFile(*place, path, content.size))
+                file = EqualFile(*place, path, content.size)
+                by_content[content.digest, beside].append(file)
     equal = [sorted(files, key=_path) for files in by_content.values() if len(files) > 1]
     return sorted(equal, key=lambda files: (-files[0].size * (len(files) - 1), files[0].path))
 
@@ -157,8 +163,8 @@ def _path(file: EqualFile) -> bytes:
     return file.path
 
 
-def _users(fs: FileSystem, found: Duplicates, index: int) -> Iterator[Place]:
-    """Yield a file for each extent of the copies of a group."""
+def _users(fs: FileSystem, found: Duplicates, index: int) -> Iterator[tuple[Place, int]]:
+    """Yield a file for each extent of the copies of a group, and where in the copy that begins."""
     for vaddr in found.groups.vaddrs(index):
         extents = found.extents.within(vaddr, int(found.groups.length[index]))
         for extent in extents.vaddr.tolist():
@@ -167,7 +173,7 @@ def _users(fs: FileSystem, found: Duplicates, index: int) -> Iterator[Place]:
             except BtrfsError:
                 continue
             for user in users:
-                yield Place(user.tree, user.inum)
+                yield Place(user.tree, user.inum), extent - vaddr
 
 
 class _Content(NamedTuple):
@@ -175,11 +181,13 @@ class _Content(NamedTuple):
 
     Attributes:
         size: Bytes.
+        pieces: In how many file extents it lies.
         digest: Equal for files with the same content.
         layout: Equal for files that share all extents.
     """
 
     size: int
+    pieces: int
     digest: bytes
     layout: bytes
 
@@ -193,7 +201,7 @@ def _content(fs: FileSystem, checksums: Checksums, place: Place) -> _Content | N
     """Return what is in a file; None if that is not known from checksums alone."""
     size: int | None = None
     digest, layout = hashlib.sha256(), hashlib.sha256()
-    end = 0
+    end = pieces = 0
     first = Key(place.inum, constants.INODE_ITEM_KEY, 0)
     last = Key(place.inum, constants.EXTENT_DATA_KEY, ULLONG_MAX)
     for item in fs.search(place.tree, first, last):
@@ -204,13 +212,14 @@ def _content(fs: FileSystem, checksums: Checksums, place: Place) -> _Content | N
             if not _add_piece(digest, checksums, item, follows=item.logical_offset == end):
                 return None
             end = item.logical_offset + _length(item)
+            pieces += 1
             if item.type != constants.FILE_EXTENT_INLINE:
                 piece = (item.logical_offset, item.disk_bytenr, item.offset)
                 layout.update(b"%d %d %d\n" % piece)
     if size is None:
         return None
     layout.update(digest.digest())
-    return _Content(size, digest.digest(), layout.digest())
+    return _Content(size, pieces, digest.digest(), layout.digest())
 
 
 def _is_hole(item: FileExtentItem) -> bool:

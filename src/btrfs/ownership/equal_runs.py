@@ -143,15 +143,26 @@ def _add_distances(
 ) -> None:
     """Find equal ones among windows, and note how far their values are apart."""
     hashes = _hashes(values, starts, window)
+    first = starts.copy()
     bits = max(0, len(starts).bit_length() - _PART_BITS)
     for part in range(1 << bits):
         # Equal windows have equal hashes, so that each part can be sorted by itself.
+        chosen: Any = slice(None)
         if bits:
             chosen = np.flatnonzero(hashes >> np.uint64(64 - bits) == part)
-            _add_part(distances, values, starts[chosen], hashes[chosen], window)
-        else:
-            _add_part(distances, values, starts, hashes, window)
-        progress(0.5 + 0.5 * (part + 1) / (1 << bits))
+        first[chosen] = _first_equal(starts[chosen], hashes[chosen])
+        progress(0.5 + 0.4 * (part + 1) / (1 << bits))
+    del hashes
+    is_later = first < starts
+    later, first = starts[is_later], first[is_later]
+    # Where the next window begins one value further and is as far from its like, all values of this
+    # window but the first one are in the next one, too. So values are noted once, and not as often
+    # as there are windows.
+    lengths = np.full(len(later), window, np.int64)
+    is_next = later[1:] == later[:-1] + 1
+    lengths[:-1][is_next & (first[1:] - later[1:] <= first[:-1] - later[:-1])] = 1
+    for block in _blocks(len(later)):
+        _note(distances, values, later[block], first[block], lengths[block])
 
 
 def _hashes(values: Values, starts: Indexes, window: int) -> NDArray[np.uint64]:
@@ -167,43 +178,38 @@ def _hashes(values: Values, starts: Indexes, window: int) -> NDArray[np.uint64]:
     return hashes
 
 
-def _add_part(
-    distances: Indexes,
-    values: Values,
-    starts: Indexes,
-    hashes: NDArray[np.uint64],
-    window: int,
-) -> None:
+def _first_equal(starts: Indexes, hashes: NDArray[np.uint64]) -> Indexes:
+    """Return for each window where the first one begins that has the same hash."""
     if not len(starts):
-        return
+        return starts
     order = np.argsort(hashes)
     ordered = hashes[order]
     is_new = np.ones(len(order), np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=is_new[1:])
-    group = np.cumsum(is_new) - 1
-    ordered_starts = starts[order]
-    first = np.minimum.reduceat(ordered_starts, np.flatnonzero(is_new))[group]
-    is_later = ordered_starts > first
-    later, first = ordered_starts[is_later], first[is_later]
-    for block in _blocks(len(later)):
-        _note(distances, values, later[block], first[block], window)
+    begin = np.flatnonzero(is_new)
+    least = np.minimum.reduceat(starts[order], begin)
+    first = np.empty_like(starts)
+    first[order] = np.repeat(least, np.diff(begin, append=len(order)))
+    return first
 
 
-def _note(distances: Indexes, values: Values, later: Indexes, first: Indexes, window: int) -> None:
-    """Note the distances of windows from earlier ones that have the same hash."""
-    is_equal = np.ones(len(later), np.bool_)
-    for step in range(window):
-        is_equal &= values[later + step] == values[first + step]
-    # That two windows have the same hash, but are not equal, hardly ever happens; then the later
-    # one counts as no repetition.
-    later, distance = later[is_equal], (later - first)[is_equal]
-    for step in range(window):
-        distances[later + step] = np.maximum(distances[later + step], distance)
+def _note(
+    distances: Indexes, values: Values, later: Indexes, first: Indexes, lengths: NDArray[np.int64]
+) -> None:
+    """Note for values that they repeat others, if they are equal.
+
+    That windows have the same hash by chance hardly ever happens. Then some of their values may be
+    equal all the same, and these count.
+    """
+    places = np.repeat(later, lengths) + ranges(lengths)
+    distance = np.repeat(later - first, lengths)
+    is_equal = values[places] == values[places - distance]
+    np.maximum.at(distances, places[is_equal], distance[is_equal])
 
 
 def resolve(distances: Indexes) -> None:
     """Make distances lead to values that are no repetitions themselves; changes the array."""
-    repeated = np.flatnonzero(distances)
+    repeated = np.flatnonzero(distances).astype(distances.dtype)
     while True:
         further = distances[repeated - distances[repeated]]
         if not further.any():
@@ -288,7 +294,10 @@ def ranges(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def spare_extents(
-    distances: Indexes, first: NDArray[np.int64], lengths: NDArray[np.int64]
+    distances: Indexes,
+    first: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    is_needed: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
     """Return which extents hold nothing that the others do not hold, too.
 
@@ -300,52 +309,63 @@ def spare_extents(
     Args:
         distances: Distances that lead to values which are no repetitions.
         first: Index of the first value of each extent, ascending; extents do not overlap.
-        lengths: Number of values in each, 1 at least.
+        counts: Number of values in each.
+        is_needed: Extents that stay for another reason.
     """
-    members = np.flatnonzero(distances)
-    classes, class_of_members = np.unique(members - distances[members], return_inverse=True)
-    extents = _extent_of(np.concatenate((classes, members)), first, lengths)
-    class_of = np.concatenate((np.arange(len(classes)), class_of_members))
-    del members, class_of_members
+    extents, class_of, classes = _classes(distances, first, counts)
     # The last entry stands for all that is outside of extents.
-    is_needed = np.bincount(extents, minlength=len(first) + 1) != np.append(lengths, -1)
-    longest = np.append(-lengths, 0)
+    is_needed = np.append(is_needed, True)
+    is_needed |= np.bincount(extents, minlength=len(first) + 1) != np.append(counts, 0)
+    longest = np.append(-counts, 0)
     order, rank = _ranked(longest, ~is_needed)
-    least = _least(rank[extents], class_of, len(classes))
+    least = _least(rank[extents], class_of, classes)
     stays = is_needed.copy()
     stays[order[least]] = True
     staying = stays[extents]
-    most = -_least(-rank[extents[staying]], class_of[staying], len(classes))
+    most = -_least(-rank[extents[staying]], class_of[staying], classes)
     is_needed[order[least[least == most]]] = True
     order, rank = _ranked(longest, ~is_needed, ~stays)
     stays = is_needed
-    stays[order[_least(rank[extents], class_of, len(classes))]] = True
+    stays[order[_least(rank[extents], class_of, classes)]] = True
     return np.asarray(~stays[:-1])
 
 
-def _ranked(*keys: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _classes(
+    distances: Indexes, first: NDArray[np.int64], counts: NDArray[np.int64]
+) -> tuple[Indexes, Indexes, int]:
+    """Return extent and class of each value that is in a class, and the number of classes."""
+    small = distances.dtype.type
+    members = np.flatnonzero(distances).astype(small)
+    sources = members - distances[members]
+    is_source = np.zeros(len(distances), np.bool_)
+    is_source[sources] = True
+    class_of = (np.cumsum(is_source, dtype=small) - 1)[sources]
+    sources = np.flatnonzero(is_source).astype(small)
+    # Extents and what is between them, in turn.
+    lengths = np.empty(2 * len(first) + 1, np.int64)
+    lengths[1::2] = counts
+    lengths[0::2] = np.diff(first, prepend=0, append=len(distances))
+    lengths[2::2] -= counts
+    number = np.full(len(lengths), len(first), small)
+    number[1::2] = np.arange(len(first))
+    extent = np.repeat(number, lengths)
+    return (
+        np.concatenate((extent[sources], extent[members])),
+        np.concatenate((np.arange(len(sources), dtype=small), class_of)),
+        len(sources),
+    )
+
+
+def _ranked(*keys: NDArray[Any]) -> tuple[NDArray[np.int64], Indexes]:
     """Return the order by some keys, the last one first, and the place of each entry in it."""
     order = np.lexsort(keys)
-    rank = np.empty(len(order), np.int64)
+    rank = np.empty(len(order), index_type(len(order)))
     rank[order] = np.arange(len(order))
     return order, rank
 
 
-def _least(
-    numbers: NDArray[np.int64], class_of: NDArray[np.int64], classes: int
-) -> NDArray[np.int64]:
+def _least(numbers: Indexes, class_of: Indexes, classes: int) -> Indexes:
     """Return the least number of each class."""
-    least = np.full(classes, np.iinfo(np.int64).max)
+    least = np.full(classes, np.iinfo(numbers.dtype).max, numbers.dtype)
     np.minimum.at(least, class_of, numbers)
     return least
-
-
-def _extent_of(
-    indexes: NDArray[np.int64], first: NDArray[np.int64], lengths: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return the number of the extent that each value is in; one too high for none."""
-    if not len(first):
-        return np.zeros(len(indexes), np.int64)
-    extent = np.searchsorted(first, indexes, side="right") - 1
-    is_outside = (extent < 0) | (indexes >= first[extent] + lengths[extent])
-    return np.where(is_outside, len(first), extent)
