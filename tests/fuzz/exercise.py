@@ -24,7 +24,7 @@ from btrfs.errors import BtrfsError, ItemNotFoundError
 from btrfs.filesystem import FileSystem
 from btrfs.ondisk import constants
 from btrfs.ondisk.key import Key
-from btrfs.ownership import backrefs, orphans, paths, subvolumes
+from btrfs.ownership import backrefs, duplicate_files, duplicates, orphans, paths, subvolumes
 from btrfs.query import selection
 from btrfs.utils import pretty_lines
 from btrfs_atlas import cli
@@ -299,6 +299,18 @@ def _orphans(asked: Asked) -> None:
         assert str(orphan)
 
 
+def _duplicates(asked: Asked) -> None:
+    found = duplicates.find(asked.fs)
+    assert 0 <= found.whole_extents <= found.total <= found.compared
+    groups = range(len(found.groups))[:5]
+    for files in duplicate_files.equal_files(asked.fs, found, groups):
+        assert len(files) > 1
+    names = duplicate_files.FileNames(asked.fs)
+    for index in groups:
+        for vaddr in found.groups.vaddrs(index)[:3]:
+            names.at(vaddr)
+
+
 def _selection(asked: Asked) -> None:
     fs = asked.fs
     chunks = {}
@@ -397,6 +409,7 @@ def _programs(asked: Asked) -> None:
             ["check", "--json"],
             ["heatmap", "--order", "4", "--show", "-v"],
             ["heatmap", "--order", "4", "--show", "-q", "--sort", "virtual", "--legend"],
+            *(["duplicates", *form] for form in ((), ("--json",), ("--fdupes",))),
             *(["search", *what] for what in _SEARCHES),
             *(["search", "--format", "long", *what] for what in _SEARCHES),
             *(["search", "--json", *what] for what in _SEARCHES),
@@ -436,6 +449,7 @@ STEPS: dict[str, Step] = {
     "subvolumes": _subvolumes,
     "paths": _paths,
     "orphans": _orphans,
+    "duplicates": _duplicates,
     "selection": _selection,
     "pictures": _pictures,
     "check": _check,
