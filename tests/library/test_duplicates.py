@@ -208,6 +208,23 @@ def test_zeros_are_counted_but_not_listed(tmp_path: Path) -> None:
         assert found.whole_extents == 3 * MIB + 8 * MIB
 
 
+def test_all_copies_of_a_group_can_be_free(tmp_path: Path) -> None:
+    """A gain is never more than all copies but one, whatever else holds the same."""
+    with filesystem(tmp_path) as made:
+        top = made.mountpoint
+        data = content(256 * KIB)
+        write(top / "one", data)
+        write(top / "between", content(64 * KIB))
+        write(top / "two", data)
+        for name, half in (("first", data[: 128 * KIB]), ("second", data[128 * KIB :])):
+            write(top / name, content(MIB) + half + content(MIB))
+        found = found_by_all(made)
+        assert found.whole_extents == 512 * KIB
+        assert found.groups.copies.tolist() == [2, 2, 2]
+        assert found.groups.frees.tolist() == found.groups.gain.tolist()
+        assert found.groups.gain.tolist() == [256 * KIB, 128 * KIB, 128 * KIB]
+
+
 def test_small_files_beside_each_other(tmp_path: Path) -> None:
     """With crc32c, small files count where what lies beside them is the same."""
     with filesystem(tmp_path) as made:
@@ -247,6 +264,29 @@ def test_files_in_subvolumes(tmp_path: Path) -> None:
                 (b"file", 0),
                 (b"sub/file", 1),
             ]
+
+
+def test_deleted_subvolumes_have_no_names(tmp_path: Path) -> None:
+    """A subvolume that is deleted, but not removed yet, still uses what a snapshot shares."""
+    with filesystem(tmp_path) as made:
+        top = made.mountpoint
+        support.run("btrfs", "subvolume", "create", top / "deleted")
+        data, gone = content(MIB), content(128 * KIB)
+        for name, file in (("one", data), ("two", data)):
+            write(top / "deleted" / name, file)
+        support.run("btrfs", "subvolume", "snapshot", top / "deleted", top / "snapshot")
+        for name in ("three", "four"):
+            write(top / "deleted" / name, gone)
+        support.run("btrfs", "subvolume", "delete", "--commit-after", top / "deleted")
+        (copy,) = made.copy_images(tmp_path / "copies")
+    with FileSystem(copy) as fs:
+        found = duplicates.find(fs)
+        assert found.groups.gain.tolist() == [MIB, 128 * KIB]
+        (files,) = duplicate_files.equal_files(fs, found)
+        assert [file.path for file in files] == [b"snapshot/one", b"snapshot/two"]
+        names = duplicate_files.FileNames(fs)
+        shown = [names.at(vaddr) for index in range(2) for vaddr in found.groups.vaddrs(index)]
+        assert shown == [(b"snapshot/one", 1), (b"snapshot/two", 1), (None, 0), (None, 0)]
 
 
 def test_damage_makes_the_numbers_too_low(image: Path) -> None:

@@ -22,8 +22,8 @@ from btrfs.ondisk.constants import ULLONG_MAX
 from btrfs.ondisk.items.file_extent import FileExtentItem
 from btrfs.ondisk.items.inode import InodeItem
 from btrfs.ondisk.key import Key
-from btrfs.ownership.backrefs import FileRef, owners
-from btrfs.ownership.duplicates import Checksums, Duplicates, Progress
+from btrfs.ownership.backrefs import Owners, owners
+from btrfs.ownership.duplicates import WINDOW, Checksums, Duplicates, Progress
 from btrfs.ownership.paths import Paths, Place
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EqualFile", "FileNames", "Name", "equal_files"]
 
-_LEAST_BYTES = 64 << 10
-"""With crc32c, a smaller file is not equal to another because its checksums are."""
+_USERS = 8
+"""So many users of an extent are looked at: some may be deleted, but not removed yet."""
 
 
 class Name(NamedTuple):
@@ -87,13 +87,28 @@ class FileNames:
             None if there is no such file, or what leads to it cannot be read.
         """
         for ignore_offset in (False, True):
-            try:
-                found = owners(self._fs, vaddr, 1, ignore_offset=ignore_offset)
-            except BtrfsError:
-                return None
-            for file in found.files:
-                return Name(self.path(Place(file.tree, file.inum)), found.more)
+            users = self._users(vaddr, ignore_offset=ignore_offset)
+            for user in users.files:
+                path = self.path(Place(user.tree, user.inum))
+                if path is not None:
+                    return Name(path, len(users.files) + users.more - 1)
+            if users.files:
+                return Name(None, len(users.files) + users.more - 1)
         return None
+
+    def user_of(self, extent: int) -> Place | None:
+        """Return the first file with a path that uses the extent at an address; None if none."""
+        for user in self._users(extent, ignore_offset=True).files:
+            place = Place(user.tree, user.inum)
+            if self.path(place) is not None:
+                return place
+        return None
+
+    def _users(self, vaddr: int, *, ignore_offset: bool) -> Owners:
+        try:
+            return owners(self._fs, vaddr, _USERS, ignore_offset=ignore_offset)
+        except BtrfsError:
+            return Owners([], 0, [], complete=False)
 
     def path(self, place: Place) -> bytes | None:
         """Return the path of an inode from the top level; None if it has none."""
@@ -114,9 +129,9 @@ def equal_files(
     """Return files that have the same content all the way, but do not share all of it.
 
     Files that share all of their extents, such as those in snapshots, are one: the first is named.
-    With crc32c, files of less than 64 KiB only count where what lies beside them on disk is equal,
-    too. Files with data that has no checksums are left out, and so are copies that are compressed
-    in another way.
+    With crc32c, files of less than 16 sectors only count where what lies beside them on disk is
+    equal, too. Files with data that has no checksums are left out, and so are copies that are
+    compressed in another way.
 
     Args:
         fs: The filesystem.
@@ -131,28 +146,27 @@ def equal_files(
         CorruptError: A tree block or an item is damaged, unless that is to be skipped.
     """
     names = FileNames(fs)
+    least = WINDOW * fs.sectorsize
     seen: set[Place] = set()
-    layouts: set[bytes] = set()
     by_content: dict[tuple[bytes, object], list[EqualFile]] = defaultdict(list)
     wanted = range(len(found.groups)) if groups is None else groups
     for done, index in enumerate(wanted):
         progress(done, len(wanted))
-        for place, offset in _users(fs, found, index):
+        for place, offset in _users(names, found, index):
             if place in seen:
                 continue
             seen.add(place)
             content = _content(fs, found.checksums, place)
-            if content is None or content.layout in layouts:
+            if content is None:
                 continue
             # The same place in a run of equal sectors, which is long enough.
             beside: object = None
-            if found.is_estimate and content.size < _LEAST_BYTES:
+            if found.is_estimate and content.size < least:
                 if content.pieces > 1:
                     continue
                 beside = (index, offset)
             path = names.path(place)
             if path is not None:
-                layouts.add(content.layout)
                 file = EqualFile(*place, path, content.size)
                 by_content[content.digest, beside].append(file)
     equal = [sorted(files, key=_path) for files in by_content.values() if len(files) > 1]
@@ -163,17 +177,14 @@ def _path(file: EqualFile) -> bytes:
     return file.path
 
 
-def _users(fs: FileSystem, found: Duplicates, index: int) -> Iterator[tuple[Place, int]]:
+def _users(names: FileNames, found: Duplicates, index: int) -> Iterator[tuple[Place, int]]:
     """Yield a file for each extent of the copies of a group, and where in the copy that begins."""
     for vaddr in found.groups.vaddrs(index):
         extents = found.extents.within(vaddr, int(found.groups.length[index]))
         for extent in extents.vaddr.tolist():
-            try:
-                users: list[FileRef] = owners(fs, extent, 1, ignore_offset=True).files
-            except BtrfsError:
-                continue
-            for user in users:
-                yield Place(user.tree, user.inum), extent - vaddr
+            place = names.user_of(extent)
+            if place is not None:
+                yield place, extent - vaddr
 
 
 class _Content(NamedTuple):
@@ -183,13 +194,11 @@ class _Content(NamedTuple):
         size: Bytes.
         pieces: In how many file extents it lies.
         digest: Equal for files with the same content.
-        layout: Equal for files that share all extents.
     """
 
     size: int
     pieces: int
     digest: bytes
-    layout: bytes
 
 
 class _Hash(Protocol):
@@ -200,7 +209,7 @@ class _Hash(Protocol):
 def _content(fs: FileSystem, checksums: Checksums, place: Place) -> _Content | None:
     """Return what is in a file; None if that is not known from checksums alone."""
     size: int | None = None
-    digest, layout = hashlib.sha256(), hashlib.sha256()
+    digest = hashlib.sha256()
     end = pieces = 0
     first = Key(place.inum, constants.INODE_ITEM_KEY, 0)
     last = Key(place.inum, constants.EXTENT_DATA_KEY, ULLONG_MAX)
@@ -213,13 +222,7 @@ def _content(fs: FileSystem, checksums: Checksums, place: Place) -> _Content | N
                 return None
             end = item.logical_offset + _length(item)
             pieces += 1
-            if item.type != constants.FILE_EXTENT_INLINE:
-                piece = (item.logical_offset, item.disk_bytenr, item.offset)
-                layout.update(b"%d %d %d\n" % piece)
-    if size is None:
-        return None
-    layout.update(digest.digest())
-    return _Content(size, pieces, digest.digest(), layout.digest())
+    return None if size is None else _Content(size, pieces, digest.digest())
 
 
 def _is_hole(item: FileExtentItem) -> bool:

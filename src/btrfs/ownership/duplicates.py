@@ -9,7 +9,7 @@ another in two places, the data is the same, and a deduplicator could make files
         for index in range(len(found.groups)):
             print(found.groups.length[index], found.groups.vaddrs(index))
 
-What is compared are runs of sectors, of 64 KiB at least, wherever extents begin and end: a file
+What is compared are runs of 16 sectors (64 KiB) at least, wherever extents begin and end: a file
 that was written twice lies in other extents each time. Where checksums have 8 bytes or more,
 extents shorter than that are compared as a whole, too; of checksums of 32 bytes, the first 8 count.
 With crc32c, shorter runs do not count, and as anybody can make data that has a given crc32c, the
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem
     from btrfs.ondisk.columns import ItemBatch
 
-__all__ = ["Checksums", "Duplicates", "Extents", "Groups", "Progress", "find"]
+__all__ = ["WINDOW", "Checksums", "Duplicates", "Extents", "Groups", "Progress", "find"]
 
 Progress = Callable[[int, int], None]
 """Is called with how much is done, and how much there is to do, in bytes of data."""
 
-_WINDOW_BYTES = 64 << 10
-"""Runs are no shorter than this."""
+WINDOW = 16
+"""Runs have so many sectors at least: 64 KiB, if a sector has 4 KiB."""
 
 _STRONG_CHECKSUM = 8
 """With so many bytes, the checksum of a single sector counts."""
@@ -168,7 +168,7 @@ class Duplicates:
             certain if files use these others.
         parts_of_extents: What repeats something else, but in extents that are needed.
         unlisted: What of both is in no group: sectors that are all the same one after another, such
-            as zeros, and pieces below 64 KiB that are left beside what other groups have.
+            as zeros, and shorter pieces that are left beside what other groups have.
         compared: Data that was compared.
         without_checksums: Data that has no checksums, so that it could not be: nodatacow,
             nodatasum, or allocated and not written.
@@ -314,16 +314,15 @@ def _compared(
     progress: Callable[[float], None],
 ) -> Duplicates:
     values, begins, sectorsize = checksums.values, checksums.begins, checksums.sectorsize
-    window = _WINDOW_BYTES // sectorsize
     first = checksums.index(extents.vaddr)
     covered = checksums.index(extents.vaddr + extents.length) - first
-    distances = equal_runs.repeat_distances(values, begins, window, progress)
-    is_short_piece = checksums.lengths < window
+    distances = equal_runs.repeat_distances(values, begins, WINDOW, progress)
+    is_short_piece = checksums.lengths < WINDOW
     too_short = int(checksums.lengths[is_short_piece].sum())
     if not is_estimate:
-        is_short = (covered < window) & (covered * sectorsize == extents.length)
+        is_short = (covered < WINDOW) & (covered * sectorsize == extents.length)
         starts, lengths = first[is_short], covered[is_short]
-        for length in range(1, window):
+        for length in range(1, WINDOW):
             equal_runs.add_windows(distances, values, starts[lengths == length], length)
         piece = np.searchsorted(begins, starts, side="right") - 1
         too_short -= int(lengths[is_short_piece[piece]].sum())
@@ -332,8 +331,8 @@ def _compared(
     is_spare = equal_runs.spare_extents(distances, first, covered, ~is_whole)
     spare = extents.select(is_spare)
     total = int(np.count_nonzero(distances)) * sectorsize
-    runs = equal_runs.repeat_runs(values, begins, distances, window)
-    groups = _groups(runs, checksums, spare, shortest=window if is_estimate else 1)
+    runs = equal_runs.repeat_runs(values, begins, distances, WINDOW)
+    groups = _groups(runs, checksums, spare, shortest=WINDOW if is_estimate else 1)
     whole = int(spare.length.sum())
     return Duplicates(
         groups=groups,

@@ -156,7 +156,7 @@ def _totals(found: Duplicates, more: int, checksum: str) -> Iterator[str]:
         f"{pretty_size(size)} {why}"
         for size, why in (
             (found.without_checksums, "without checksums"),
-            (found.too_short, "in runs shorter than 64KiB"),
+            (found.too_short, "in runs below 16 sectors"),
         )
         if size
     )
