@@ -15,7 +15,7 @@ from btrfs.ctree import FileExtentItem, InodeExtrefList, InodeRefList, RootBackr
 from btrfs.errors import BtrfsError, PathNotFoundError
 from btrfs.ownership import Ownership, scan
 from btrfs.ownership.containment import Representation
-from btrfs.ownership.entries import Entry
+from btrfs.ownership.directories import Entry
 from tests import support
 from tests.lab.sharing import share_space
 

@@ -30,11 +30,11 @@ from btrfs.ondisk.items.inode import TimeSpec
 from btrfs.ondisk.items.root import RootItem
 from btrfs.ondisk.text import printable
 from btrfs.ownership.containment import Representation, containment
-from btrfs.ownership.directories import Directories
-from btrfs.ownership.entries import Entry
+from btrfs.ownership.directories import Directories, Entry
 from btrfs.ownership.graph import Progress
 from btrfs.ownership.owners import Kind, Owner
 from btrfs.ownership.paths import Paths
+from btrfs.ownership.places import Places
 from btrfs.ownership.root_sets import mask_of
 from btrfs.ownership.scanning import Scan, scan_trees
 from btrfs.ownership.sizes import Space
@@ -286,7 +286,7 @@ class Ownership:
             raise BtrfsError("the names of files were not read", hint="scan with names=True")
         if rule not in self._directories:
             contained = containment(self._fs, self.tables.owners)
-            self._directories[rule] = Directories(self.tables, contained, rule)
+            self._directories[rule] = Directories(Places(self.tables, contained, rule))
         return self._directories[rule]
 
     def entry(self, path: str | bytes = b"") -> Entry:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 from btrfs.ondisk import constants
 from btrfs.ownership.names import LinkRows
 from btrfs.ownership.path_tree import PathTree, path_tree
-
-if TYPE_CHECKING:
-    from btrfs.ownership.directories import Directories
+from btrfs.ownership.places import Places
 
 __all__ = ["DirectorySizes", "FileSizes", "SubvolumeFiles"]
 
@@ -85,15 +83,15 @@ class SubvolumeFiles:
     """The directories and files of one subvolume.
 
     Args:
-        directories: Those of all subvolumes.
+        places: Where the extents of each set of roots are at home, and where they are shown.
         tree: Number of the subvolume.
     """
 
-    def __init__(self, directories: Directories, tree: int) -> None:
+    def __init__(self, places: Places, tree: int) -> None:
         self.tree = tree
-        self._all = directories
-        self._scan = directories.scan
-        has_set = self._scan.sets.meeting(directories.mask([tree]))
+        self._places = places
+        self._scan = places.scan
+        has_set = self._scan.sets.meeting(places.mask([tree]))
         self._has_leaf = has_set[self._scan.leaf_sets]
 
     @cached_property
@@ -115,7 +113,7 @@ class SubvolumeFiles:
                 links.name_len[chosen],
             ),
             self._scan.names,
-            self._all.contained.mounts.get(self.tree, ()),
+            self._places.contained.mounts.get(self.tree, ()),
         )
 
     @cached_property
@@ -136,7 +134,7 @@ class SubvolumeFiles:
         num_bytes = extents.num_bytes[uses.extent].astype(np.int64)
         represented, exclusive, unreachable, breaks = np.zeros((4, len(names)), np.int64)
         for node, mount in names.mounts.items():
-            totals = self._all.totals(mount.tree)
+            totals = self._places.totals(mount.tree)
             represented[node], exclusive[node] = totals.represented, totals.exclusive
             unreachable[node] = totals.unreachable
         shown = self._is_shown
@@ -160,7 +158,7 @@ class SubvolumeFiles:
         _, shown_inode = self._shown_at
         lowest = _reduced(np.minimum, uses.inode, uses.first)
         alone = lowest == _reduced(np.maximum, uses.inode, uses.first)
-        alone &= self._scan.sets.within(self._all.mask([self.tree]))[extents.set_id[uses.extent]]
+        alone &= self._scan.sets.within(self._places.mask([self.tree]))[extents.set_id[uses.extent]]
         # An extent counts once for each file, however many of its pieces the file has.
         extent = self._scan.references.extent[uses.row]
         pairs = np.sort(extent.astype(np.uint64) << np.uint64(32) | uses.inode.astype(np.uint64))
@@ -183,7 +181,7 @@ class SubvolumeFiles:
         """
         names, extents = self.names, self._scan.extents
         inside = self.subvolumes_below(node)
-        others = self._scan.sets.meeting(self._all.mask(inside))
+        others = self._scan.sets.meeting(self._places.mask(inside))
         place, extent, common, extent_of_common = self._distinct
         begin, end = node, int(names.end[node])
         here = extent[(place >= begin) & (place < end)]
@@ -192,7 +190,7 @@ class SubvolumeFiles:
             sign * int(extents.num_bytes[chosen[~others[extents.set_id[chosen]]]].sum(dtype=int))
             for sign, chosen in ((1, here), (-1, twice))
         )
-        return own + int(self._all.data_by_set[others].sum())
+        return own + int(self._places.data_by_set[others].sum())
 
     def subvolumes_below(self, node: int) -> list[int]:
         """Return the numbers of the subvolumes below a node, at any depth."""
@@ -201,7 +199,7 @@ class SubvolumeFiles:
             tree
             for place, mount in self.names.mounts.items()
             if node <= place < end
-            for tree in self._all.contained.within(mount.tree)
+            for tree in self._places.contained.within(mount.tree)
         ]
 
     def extents_below(self, node: int) -> NDArray[np.uint32]:
@@ -224,7 +222,7 @@ class SubvolumeFiles:
     def _is_shown(self) -> NDArray[np.bool_]:
         """Of each extent that is used, whether it is shown in this subvolume."""
         set_ids = self._scan.extents.set_id[self.uses.extent]
-        return np.asarray(self._all.shown_in[set_ids] == self.tree)
+        return np.asarray(self._places.shown_in[set_ids] == self.tree)
 
     @cached_property
     def _shown_at(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -243,9 +241,9 @@ class SubvolumeFiles:
     def _ranks(self) -> NDArray[np.int64]:
         """Of each node a number that is lower the sooner it stands for others."""
         names = self.names
-        above = self._all.contained.paths[self.tree]
+        above = self._places.contained.paths[self.tree]
         rank = np.ones(len(names), np.int64)
-        for patterns, value in ((self._all.rule.prefer, 0), (self._all.rule.ignore, 2)):
+        for patterns, value in ((self._places.rule.prefer, 0), (self._places.rule.ignore, 2)):
             for pattern in patterns:
                 for node in names.matching(pattern, above):
                     rank[node : names.end[node]] = value
@@ -254,7 +252,7 @@ class SubvolumeFiles:
     def _add_exclusive(self, exclusive: NDArray[np.int64], num_bytes: NDArray[np.int64]) -> None:
         """Add the bytes of what belongs to this subvolume, at the lowest nodes with all uses."""
         names, uses = self.names, self.uses
-        home = self._all.home == self.tree
+        home = self._places.home == self.tree
         first_mount, last_mount = self._mounts_of_sets(home)
         set_ids = self._scan.extents.set_id[uses.extent]
         chosen = home[set_ids]
@@ -269,10 +267,10 @@ class SubvolumeFiles:
         )
         np.add.at(exclusive, names.common_ancestor(low, high), num_bytes[chosen])
         # What only subvolumes inside use, more than one of them.
-        without = home & ~self._scan.sets.meeting(self._all.mask([self.tree]))
+        without = home & ~self._scan.sets.meeting(self._places.mask([self.tree]))
         ids = np.flatnonzero(without)
         ancestors = names.common_ancestor(first_mount[ids], last_mount[ids])
-        np.add.at(exclusive, ancestors, self._all.data_by_set[ids])
+        np.add.at(exclusive, ancestors, self._places.data_by_set[ids])
 
     def _mounts_of_sets(
         self, chosen: NDArray[np.bool_]
@@ -285,7 +283,7 @@ class SubvolumeFiles:
         first = np.full(len(sets), len(self.names), np.int64)
         last = np.full(len(sets), -1, np.int64)
         for node, mount in self.names.mounts.items():
-            meeting = sets.meeting(self._all.mask(self._all.contained.within(mount.tree)))
+            meeting = sets.meeting(self._places.mask(self._places.contained.within(mount.tree)))
             touched = chosen & meeting
             first[touched] = np.minimum(first[touched], node)
             last[touched] = np.maximum(last[touched], node)
