@@ -35,6 +35,7 @@ _COMMANDS = {
     "overview": "show the state of a filesystem on one page, and what to do about it",
     "search": "show items of metadata: block groups, extents, files, free space",
     "serve": "show a map to walk through in a browser, down to a single sector",
+    "subvolumes": "tell what each subvolume uses, and what deleting some would free",
     "usage": "report how much is allocated and used, and how much is left",
 }
 """The subcommands and what they are for; each is a module of btrfs_atlas.commands, with _ for -."""

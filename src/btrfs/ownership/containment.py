@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from btrfs.errors import CorruptError
 from btrfs.ondisk import constants
+from btrfs.ondisk.constants import KEY_MAX
 from btrfs.ownership.owners import Kind, Owner
 from btrfs.ownership.path_tree import Mount
 from btrfs.ownership.paths import Paths
@@ -108,8 +110,14 @@ def containment(fs: FileSystem, owners: Sequence[Owner]) -> Containment:
         if owner.kind is not Kind.SUBVOLUME or owner.tree == _TOP:
             continue
         backref = paths.backref(owner.tree)
-        path = paths.of_subvolume(owner.tree)
-        if backref is None or path is None:
+        if backref is None:
+            continue
+        try:
+            path = paths.of_subvolume(owner.tree)
+        except CorruptError as error:
+            fs.source.skip_or_raise(backref.parent_tree, 0, KEY_MAX, error)
+            continue
+        if path is None:
             continue
         found.paths[owner.tree] = path
         found.parents[owner.tree] = backref.parent_tree

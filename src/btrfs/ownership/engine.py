@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 from uuid import UUID
@@ -29,11 +30,10 @@ from btrfs.ondisk import constants
 from btrfs.ondisk.items.inode import TimeSpec
 from btrfs.ondisk.items.root import RootItem
 from btrfs.ondisk.text import printable
-from btrfs.ownership.containment import Representation, containment
+from btrfs.ownership.containment import Containment, Representation, containment
 from btrfs.ownership.directories import Directories, Entry
 from btrfs.ownership.graph import Progress
 from btrfs.ownership.owners import Kind, Owner
-from btrfs.ownership.paths import Paths
 from btrfs.ownership.places import Places
 from btrfs.ownership.root_sets import mask_of
 from btrfs.ownership.scanning import Scan, scan_trees
@@ -117,8 +117,7 @@ def scan(
     """Read all trees once, and return what answers who owns what.
 
     Args:
-        fs: The filesystem; a mounted one is opened with source='devices'. It must stay open as long
-            as names are asked for.
+        fs: The filesystem; a mounted one is opened with source='devices'. It can be closed then.
         names: Read the names of files, too, for questions about directories and files.
         memory: Bytes of memory that it may take, roughly; a quarter of what is free if not given.
         progress: Is called with leaves read and leaves to read. If it raises, the scan ends.
@@ -128,15 +127,17 @@ def scan(
         StaleError: It is committed faster than it can be read.
         CorruptError: A block has no copy that passes all checks, and errors are to be raised.
     """
-    return Ownership(fs, scan_trees(fs, names=names, memory=memory, progress=progress))
+    scanned = scan_trees(fs, names=names, memory=memory, progress=progress)
+    return Ownership(fs.path, scanned, containment(fs, scanned.owners))
 
 
 class Ownership:
     """The answers of a scan.
 
     Args:
-        fs: The filesystem.
+        path: What was opened.
         scanned: What was read of it.
+        contained: How the subvolumes are inside each other.
 
     Attributes:
         tables: What was read: columns of all extents, references and blocks.
@@ -144,8 +145,9 @@ class Ownership:
         is_complete: Whether everything could be read; if not, all sizes may be too low.
     """
 
-    def __init__(self, fs: FileSystem, scanned: Scan) -> None:
-        self._fs = fs
+    def __init__(self, path: str, scanned: Scan, contained: Containment) -> None:
+        self._path = path
+        self._contained = contained
         self.tables = scanned
         self.generation = scanned.generation
         self.is_complete = not scanned.lost
@@ -169,7 +171,7 @@ class Ownership:
         Args:
             physical: Count the bytes on devices, with redundancy.
         """
-        paths = Paths(self._fs)
+        contained = self._contained
         referenced, exclusive = self._referenced(physical=physical)
         compressed, uncompressed = self._compressed
         found = []
@@ -177,12 +179,11 @@ class Ownership:
             item = owner.item
             if item is None or owner.kind not in (Kind.SUBVOLUME, Kind.DELETED):
                 continue
-            backref = paths.backref(owner.tree)
             found.append(
                 SubvolumeSpace(
                     id=owner.tree,
-                    path=paths.of_subvolume(owner.tree),
-                    parent_id=backref.parent_tree if backref else 0,
+                    path=contained.paths.get(owner.tree),
+                    parent_id=contained.parents.get(owner.tree, 0),
                     is_deleted=owner.kind is Kind.DELETED,
                     read_only=bool(item.flags & constants.ROOT_SUBVOL_RDONLY),
                     uuid=item.uuid,
@@ -195,6 +196,31 @@ class Ownership:
                     compressed=int(compressed[bit]),
                     uncompressed=int(uncompressed[bit]),
                 )
+            )
+        return found
+
+    def matching(self, pattern: str) -> list[int]:
+        """Return the numbers of the subvolumes that a number, a path or a pattern of paths means.
+
+        Args:
+            pattern: A number; or a path from the top level, in which ``*``, ``?`` and ``[]`` stand
+                for characters as in a shell, but for ``/``.
+
+        Raises:
+            BtrfsError: There is none.
+        """
+        if pattern.isdecimal() and int(pattern) in self._bits:
+            return [int(pattern)]
+        wanted = [step for step in pattern.split("/") if step]
+        found = [
+            tree
+            for tree, path in self._contained.paths.items()
+            if _matches(path.split(b"/") if path else [], wanted)
+        ]
+        if not found:
+            raise BtrfsError(
+                f"no subvolume of {self._path} is {pattern!r}",
+                hint="btrfs-atlas subvolumes lists them; paths begin at the top level",
             )
         return found
 
@@ -285,8 +311,8 @@ class Ownership:
         if not self.tables.has_names:
             raise BtrfsError("the names of files were not read", hint="scan with names=True")
         if rule not in self._directories:
-            contained = containment(self._fs, self.tables.owners)
-            self._directories[rule] = Directories(Places(self.tables, contained, rule))
+            places = Places(self.tables, self._contained, rule)
+            self._directories[rule] = Directories(places)
         return self._directories[rule]
 
     def entry(self, path: str | bytes = b"") -> Entry:
@@ -415,7 +441,14 @@ class Ownership:
         for tree in ids:
             if tree not in self._bits:
                 raise BtrfsError(
-                    f"there is no subvolume {tree} in {self._fs.path}",
+                    f"there is no subvolume {tree} in {self._path}",
                     hint="btrfs-atlas subvolumes lists them",
                 )
         return mask_of(self._bits[tree] for tree in ids)
+
+
+def _matches(names: list[bytes], wanted: list[str]) -> bool:
+    """Return whether the steps of a path match the steps of a pattern."""
+    return len(names) == len(wanted) and all(
+        fnmatchcase(os.fsdecode(name), step) for name, step in zip(names, wanted, strict=True)
+    )
