@@ -3,8 +3,10 @@
 `extents-300k` is what years of use leave: many small files, deletions, a large file overwritten at
 random. `extents-3m` has ten times as many extents, of small fallocate calls with holes between
 them, so that none of its data is ever written. `snapshots-20` has 300,000 files, some of which
-change from each of twenty snapshots to the next. All lie in sparse image files; `ensure()` builds
-one that is missing, in a minute or so, and leaves nothing mounted.
+change from each of twenty snapshots to the next, and there is one with a single snapshot;
+`snapshots-1000-small` has a fifteenth of these files, and 1,000 snapshots; `references-20m` has
+files that share all their extents, with 20 million references to these. All lie in sparse image
+files; `ensure()` builds one that is missing, in a minute or more, and leaves nothing mounted.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tests.lab.commands import run
 from tests.lab.loopfs import LoopFilesystem, loop_filesystem
+from tests.lab.sharing import clone_whole
 
 WORKERS = os.cpu_count() or 1
 PAGE = 4096
@@ -123,20 +127,22 @@ def allocate_pages(
         os.close(descriptor)
 
 
-def write_snapshots(root: Path, snapshots: int = 20, changes: int = 3000) -> None:
-    """Write 300,000 files, and make snapshots, changing some files before each but the first."""
+def write_snapshots(
+    root: Path, snapshots: int = 20, files: int = 300_000, changes: int = 3000
+) -> None:
+    """Write files, and make snapshots, changing some files before each but the first."""
     origin = root / "origin"
     run("btrfs", "subvolume", "create", origin)
-    share(write_tree, origin)
-    files = [os.fspath(file) for file in origin.glob("*/*/*")]
+    share(partial(write_tree, files=files // WORKERS), origin)
+    names = [os.fspath(file) for file in origin.glob("*/*/*")]
     choose = random.Random(1)
     for number in range(snapshots):
         if number:
-            rewrite(choose.sample(files, changes), choose.randbytes(4 * PAGE))
+            rewrite(choose.sample(names, changes), choose.randbytes(PAGE))
         run("btrfs", "subvolume", "snapshot", "-r", origin, root / f"snapshot{number}")
 
 
-def write_tree(root: Path, worker: int, files: int = 300_000 // WORKERS) -> None:
+def write_tree(root: Path, worker: int, files: int) -> None:
     """Write files of one to four pages, in folders of 500."""
     choose = random.Random(worker)
     content = choose.randbytes(4 * PAGE)
@@ -151,8 +157,22 @@ def rewrite(files: list[str], content: bytes) -> None:
     """Overwrite the first page of some files."""
     for file in files:
         descriptor = os.open(file, os.O_WRONLY)
-        os.write(descriptor, content[:PAGE])
+        os.write(descriptor, content)
         os.close(descriptor)
+
+
+def write_references(root: Path, clones: int = 5) -> None:
+    """Allocate 3.4 million pages, and clone all files, for 20 million references."""
+    share(partial(allocate_pages, extents=3_400_000 // (100 * WORKERS)), root)
+    os.sync()
+    share(partial(clone_files, clones=clones), root)
+
+
+def clone_files(root: Path, worker: int, clones: int) -> None:
+    """Make files that share all extents of those of a worker."""
+    for source in sorted(root.glob(f"worker{worker}-*")):
+        for number in range(clones):
+            clone_whole(source, root / f"clone{number} of {source.name}")
 
 
 def share(work: Callable[[Path, int], None], root: Path) -> None:
@@ -161,6 +181,11 @@ def share(work: Callable[[Path, int], None], root: Path) -> None:
         list(pool.map(work, [root] * WORKERS, range(WORKERS)))
 
 
+REFERENCES = Recipe("references-20m", "48G", write_references)
 SNAPSHOTS = Recipe("snapshots-20", "16G", write_snapshots)
+SNAPSHOT = Recipe("snapshots-1", "16G", partial(write_snapshots, snapshots=1))
+FEW = partial(write_snapshots, files=20_000, changes=200)
+FEW_OF_20 = Recipe("snapshots-20-small", "16G", partial(FEW, snapshots=20))
+FEW_OF_1000 = Recipe("snapshots-1000-small", "16G", partial(FEW, snapshots=1000))
 USED = Recipe("extents-300k", "16G", write_used)
 PREALLOC = Recipe("extents-3m", "24G", write_prealloc)

@@ -163,7 +163,7 @@ def usage_of(
         return [np.empty(0, dtype) for dtype in _EXTENT_DTYPES], [
             np.empty(0, dtype) for dtype in _REFERENCE_DTYPES
         ]
-    order = np.argsort(rows.extent, kind="stable")
+    order = np.argsort(rows.extent)
     in_use = leaf_sets[rows.leaf[order]] != 0
     if not in_use.all():
         order = order[in_use]
@@ -219,7 +219,7 @@ def _reachable(
     size = ram_bytes.astype(np.int64)[extent]
     begin = base[extent] + np.minimum(offset, size)
     end = base[extent] + np.minimum(offset.astype(np.int64) + num_bytes, size)
-    order = np.argsort(begin, kind="stable")
+    order = np.argsort(begin)
     begin, end = begin[order], end[order]
     begin[1:] = np.maximum(begin[1:], np.maximum.accumulate(end)[:-1])
     first = np.flatnonzero(np.diff(extent, prepend=-1) != 0)

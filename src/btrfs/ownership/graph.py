@@ -13,10 +13,12 @@ blocks that are still in use are known, and only the others are read.
 
 from __future__ import annotations
 
-from collections import defaultdict
+import os
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +40,23 @@ __all__ = ["Graph", "LeafConsumer", "Progress", "TreeBlocks"]
 Progress = Callable[[int, int], None]
 """Is called with how many leaves are read, and how many there are. May raise, to cancel."""
 
-LeafConsumer = Callable[[Leaves, NDArray[np.uint32]], None]
-"""Is called with the items of some leaves, and the number of the leaf of each item."""
+_THREADS = os.cpu_count() or 1
+_BATCHES_AHEAD = 2 * _THREADS
+
+
+class LeafConsumer(Protocol):
+    """Takes the items of leaves that may hold files, each leaf once."""
+
+    def decode(self, leaves: Leaves, leaf: NDArray[np.uint32]) -> Any:
+        """Return what is wanted of the items of some leaves. Is called in several threads.
+
+        Args:
+            leaves: The items.
+            leaf: Number of the leaf of each.
+        """
+
+    def collect(self, decoded: Any) -> None:
+        """Take what decode() returned, in the order of the leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +87,27 @@ class _Level:
     parent: NDArray[np.intp]
 
 
+class _Unreadable(NamedTuple):
+    """A block that cannot be read; see UnreadableHandler."""
+
+    min_key: int
+    max_key: int
+    error: BtrfsError
+
+
 class Graph:
     """The graph of all trees, as far as it has been walked.
 
     Args:
         source: The source of the blocks.
         sets: The sets of roots: bit N is the Nth of the owners that walk() is given.
-        on_leaves: Gets the items of leaves that may hold files, once for each leaf.
+        consumer: Gets the items of leaves that may hold files.
     """
 
-    def __init__(self, source: DiskSource, sets: RootSets, on_leaves: LeafConsumer) -> None:
+    def __init__(self, source: DiskSource, sets: RootSets, consumer: LeafConsumer) -> None:
         self._source = source
         self._sets = sets
-        self._on_leaves = on_leaves
-        self._errors: list[tuple[int, int, BtrfsError]] = []
+        self._consumer = consumer
         self._levels: dict[int, _Level] = {}
         self._leaves: list[BlockPointers] = []
 
@@ -102,7 +126,6 @@ class Graph:
             StaleError: A block was overwritten; the filesystem has been committed since.
             CorruptError: A block has no copy that passes all checks, and errors are to be raised.
         """
-        bulk = self._bulk_reader()
         frontier = _Frontier(self._sets)
         for bit, owner in enumerate(owners):
             self._add_root(frontier, owner, self._sets.id_of(1 << bit))
@@ -111,23 +134,25 @@ class Graph:
         for level in range(MAX_LEVEL - 1, 0, -1):
             pointers, set_ids = frontier.take(level)
             blocks.append(frontier.all_of(level, pointers, set_ids))
-            children, parent = self._read_nodes(bulk, level, pointers, set_ids, owners)
+            children, parent = self._read_nodes(level, pointers, set_ids, owners)
             frontier.add(children, set_ids[parent])
         pointers, set_ids = frontier.take(0)
         blocks.append(frontier.all_of(0, pointers, set_ids))
         wanted = self._sets.meeting(with_files)[set_ids]
         pointers, set_ids = pointers.select(wanted), set_ids[wanted]
-        self._read_leaves(bulk, pointers, set_ids, owners, progress)
+        self._read_leaves(pointers, set_ids, owners, progress)
         return _tree_blocks(blocks), self._set_of_leaves(pointers, set_ids)
 
-    def _bulk_reader(self) -> BulkReader:
+    def _reader(self) -> tuple[BulkReader, list[_Unreadable]]:
+        """Return a reader of blocks, and the list that it adds those to that cannot be read."""
+        lost: list[_Unreadable] = []
         trees = self._source.trees
-        return BulkReader(
-            trees.store,
-            trees.block_format,
-            self._source.log,
-            lambda *arguments: self._errors.append(arguments),
-        )
+
+        def on_unreadable(*arguments: Any) -> None:
+            lost.append(_Unreadable(*arguments))
+
+        store, block_format, log = trees.store, trees.block_format, self._source.log
+        return BulkReader(store, block_format, log, on_unreadable), lost
 
     def _add_root(self, frontier: _Frontier, owner: Owner, set_id: int) -> None:
         """Add the root of a tree; of one that is being removed, what is left of it."""
@@ -155,7 +180,6 @@ class Graph:
 
     def _read_nodes(
         self,
-        bulk: BulkReader,
         level: int,
         pointers: BlockPointers,
         set_ids: SetIds,
@@ -172,9 +196,11 @@ class Graph:
             children.append(known.children.select(still))
             parents.append(parent[still])
             new = np.flatnonzero(_indexes(pointers, known.nodes) < 0)
+        bulk, lost = self._reader()
         for some in _batches(new, bulk.blocks_per_batch):
             found = bulk.children(pointers.select(some))
-            self._report_lost(found.read, set_ids[some], owners)
+            self._report_lost(lost, found.read, set_ids[some], owners)
+            lost.clear()
             children.append(found.pointers)
             parents.append(some[found.block])
         made = BlockPointers.concatenated(level - 1, children)
@@ -185,7 +211,6 @@ class Graph:
 
     def _read_leaves(
         self,
-        bulk: BulkReader,
         pointers: BlockPointers,
         set_ids: SetIds,
         owners: Sequence[Owner],
@@ -197,15 +222,31 @@ class Graph:
         new = np.flatnonzero(_indexes(pointers, known) < 0)
         total = len(pointers)
         done = total - len(new)
-        for some in _batches(new, bulk.blocks_per_batch):
-            progress(done, total)
-            chosen = pointers.select(some)
+        bulk, _ = self._reader()
+
+        def read(chosen: BlockPointers, number: int) -> tuple[Any, NDArray[np.intp], Any]:
+            bulk, lost = self._reader()
             found = bulk.leaves(chosen)
-            self._report_lost(found.read, set_ids[some], owners)
-            self._on_leaves(found, (found.block + number).astype(np.uint32))
-            self._leaves.append(chosen)
-            number += len(some)
-            done += len(some)
+            leaf = (found.block + number).astype(np.uint32)
+            return lost, found.read, self._consumer.decode(found, leaf)
+
+        with ThreadPoolExecutor(_THREADS, "btrfs-decode") as threads:
+            batches = _batches(new, bulk.blocks_per_batch)
+            under_way: deque[tuple[NDArray[np.intp], BlockPointers, Future[Any]]] = deque()
+            while True:
+                while len(under_way) < _BATCHES_AHEAD and (some := next(batches, None)) is not None:
+                    chosen = pointers.select(some)
+                    under_way.append((some, chosen, threads.submit(read, chosen, number)))
+                    number += len(some)
+                if not under_way:
+                    break
+                progress(done, total)
+                some, chosen, future = under_way.popleft()
+                lost, is_read, decoded = future.result()
+                self._report_lost(lost, is_read, set_ids[some], owners)
+                self._consumer.collect(decoded)
+                self._leaves.append(chosen)
+                done += len(some)
         progress(total, total)
 
     def _set_of_leaves(self, pointers: BlockPointers, set_ids: SetIds) -> SetIds:
@@ -222,12 +263,17 @@ class Graph:
         return self._leaves[0]
 
     def _report_lost(
-        self, read: NDArray[np.intp], set_ids: SetIds, owners: Sequence[Owner]
+        self,
+        lost: Sequence[_Unreadable],
+        read: NDArray[np.intp],
+        set_ids: SetIds,
+        owners: Sequence[Owner],
     ) -> None:
         """Report the blocks of a batch that could not be read."""
-        lost = np.setdiff1d(np.arange(len(set_ids)), read)
-        errors, self._errors = self._errors, []
-        for set_id, error in zip(set_ids[lost].tolist(), errors, strict=True):
+        if not lost:
+            return
+        indexes = np.setdiff1d(np.arange(len(set_ids)), read)
+        for set_id, error in zip(set_ids[indexes].tolist(), lost, strict=True):
             mask = self._sets.masks[set_id]
             self._skip(owners[(mask & -mask).bit_length() - 1].tree, *error)
 

@@ -6,6 +6,7 @@ its leaf.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,13 +17,16 @@ from btrfs.ondisk.columns import ItemBatch, take
 from btrfs.ondisk.items.inode import InodeExtref, InodeItem, InodeRef
 from btrfs.ownership.tables import TableBuilder
 
-__all__ = ["InodeRows", "LinkRows", "NameCollector"]
+__all__ = ["InodeRows", "LinkRows", "NameCollector", "NameParts", "name_parts"]
 
 # What comes before the name in struct btrfs_inode_ref and struct btrfs_inode_extref.
 _REF_SIZE = InodeRef.struct_size
 _EXTREF_SIZE = InodeExtref.struct_size
 
-_LINK_DTYPES = ("<u8", "<u8", "<u4", "<i8", "<u2")
+assert InodeItem.dtype.fields is not None
+_INODE_FIELDS = [InodeItem.dtype.fields[name][:2] for name in ("size", "mode", "nlink")]
+
+_LINK_DTYPES = ("<u8", "<u8", "<u4", "<u2")
 _INODE_DTYPES = ("<u8", "<u8", "<u4", "<u4", "<u4")
 
 
@@ -62,8 +66,43 @@ class InodeRows(NamedTuple):
     leaf: NDArray[np.uint32]
 
 
+class NameParts(NamedTuple):
+    """The names and inodes of some leaves.
+
+    Attributes:
+        links: Columns of LinkRows but for name_at: names follow one another.
+        inodes: Columns of InodeRows.
+        names: The bytes of the names, one after another, uint8.
+    """
+
+    links: list[NDArray[Any]]
+    inodes: list[NDArray[Any]]
+    names: NDArray[np.uint8]
+
+
+def name_parts(batch: ItemBatch, leaf: NDArray[np.uint32]) -> NameParts:
+    """Return the names and the inodes that items of leaves describe.
+
+    Args:
+        batch: The items.
+        leaf: Number of the leaf of each.
+    """
+    is_inode = (batch.type == constants.INODE_ITEM_KEY) & (batch.size >= InodeItem.struct_size)
+    inode = np.flatnonzero(is_inode)
+    body = batch.body[inode]
+    fields = [take(batch.buffer, dtype, body + at) for dtype, at in _INODE_FIELDS]
+    links = list(_links(batch, leaf, constants.INODE_REF_KEY, _REF_SIZE))
+    links += _links(batch, leaf, constants.INODE_EXTREF_KEY, _EXTREF_SIZE)
+    names = [_pieces(batch.buffer, begin, columns[-1]) for columns, begin in links]
+    return NameParts(
+        [np.concatenate(columns) for columns in zip(*(each for each, _ in links), strict=True)],
+        [batch.objectid[inode], *fields, leaf[inode]],
+        np.concatenate(names),
+    )
+
+
 class NameCollector:
-    """Takes names and inodes from leaves.
+    """Collects the names and inodes of leaves.
 
     Args:
         memory: Bytes of memory that they may take; what is beyond goes to files.
@@ -74,62 +113,54 @@ class NameCollector:
         self._inodes = TableBuilder(_INODE_DTYPES, memory // 4)
         self._names = TableBuilder(["u1"], memory // 4)
 
-    def add(self, batch: ItemBatch, leaf: NDArray[np.uint32]) -> None:
-        """Add what the items of some leaves have.
-
-        Args:
-            batch: All items of the leaves.
-            leaf: Number of the leaf of each.
-        """
-        chosen = (batch.type == constants.INODE_ITEM_KEY) & (batch.size >= InodeItem.struct_size)
-        inodes = batch.select(chosen)
-        structs = take(inodes.buffer, InodeItem.dtype, inodes.body)
-        columns = [np.ascontiguousarray(structs[name]) for name in ("size", "mode", "nlink")]
-        self._inodes.append([inodes.objectid, *columns, leaf[chosen]])
-        chosen = batch.type == constants.INODE_REF_KEY
-        refs = batch.select(chosen)
-        self._add_links(refs, leaf[chosen], refs.offset, _REF_SIZE)
-        chosen = batch.type == constants.INODE_EXTREF_KEY
-        if chosen.any():
-            self._add_links(batch.select(chosen), leaf[chosen], None, _EXTREF_SIZE)
+    def add(self, parts: NameParts) -> None:
+        """Add the names and inodes of some leaves."""
+        self._links.append(parts.links)
+        self._inodes.append(parts.inodes)
+        self._names.append([parts.names])
 
     def finish(self) -> tuple[LinkRows, InodeRows, NDArray[np.uint8]]:
         """Return names of inodes, inodes, and the bytes of the names."""
         (names,) = self._names.finish()
-        return LinkRows(*self._links.finish()), InodeRows(*self._inodes.finish()), names
+        inum, parent, leaf, name_len = self._links.finish()
+        name_at = np.cumsum(name_len, dtype=np.int64) - name_len
+        links = LinkRows(inum, parent, leaf, name_at, name_len)
+        return links, InodeRows(*self._inodes.finish()), names
 
-    def _add_links(
-        self,
-        batch: ItemBatch,
-        leaf: NDArray[np.uint32],
-        parent: NDArray[np.uint64] | None,
-        header_size: int,
-    ) -> None:
-        """Add the names in items that have one or more.
 
-        Args:
-            batch: The items.
-            leaf: Number of the leaf of each.
-            parent: Inode number of the directory of each, if all its names are in the same.
-            header_size: Bytes before each name.
-        """
-        at = batch.body
-        end = batch.body + batch.size
-        rows = np.arange(len(batch))
-        while len(rows):
-            # The last field of the header is the length of the name.
-            whole = at[rows] + header_size <= end[rows]
-            rows = rows[whole]
-            begin = at[rows] + header_size
-            length = take(batch.buffer, "<u2", begin - 2)
-            whole = begin + length <= end[rows]
-            rows, begin, length = rows[whole], begin[whole], length[whole]
-            parents = take(batch.buffer, "<u8", at[rows]) if parent is None else parent[rows]
-            name_at = self._names.rows + np.cumsum(length, dtype=np.int64) - length
-            self._links.append([batch.objectid[rows], parents, leaf[rows], name_at, length])
-            self._names.append([_pieces(batch.buffer, begin, length)])
-            at = at.copy()
-            at[rows] = begin + length
+def _links(
+    batch: ItemBatch, leaf: NDArray[np.uint32], key_type: int, header_size: int
+) -> Iterator[tuple[list[NDArray[Any]], NDArray[np.int64]]]:
+    """Yield the first names in items of one type, then the second ones, and so on.
+
+    Args:
+        batch: Items.
+        leaf: Number of the leaf of each.
+        key_type: Type of those that hold names: INODE_REF_KEY or INODE_EXTREF_KEY.
+        header_size: Bytes before each name.
+
+    Yields:
+        Columns of LinkRows but for name_at, and where in the buffer the names begin.
+    """
+    rows = np.flatnonzero(batch.type == key_type)
+    at = batch.body[rows]
+    end = at + batch.size[rows]
+    while True:
+        begin = at + header_size
+        whole = begin <= end
+        rows, begin, end = rows[whole], begin[whole], end[whole]
+        # The last field of the header is the length of the name.
+        length = take(batch.buffer, "<u2", begin - 2)
+        whole = begin + length <= end
+        rows, begin, end, length = rows[whole], begin[whole], end[whole], length[whole]
+        if key_type == constants.INODE_REF_KEY:
+            parent = batch.offset[rows]
+        else:
+            parent = take(batch.buffer, "<u8", begin - header_size)
+        yield [batch.objectid[rows], parent, leaf[rows], length], begin
+        if not len(rows):
+            return
+        at = begin + length
 
 
 def _pieces(

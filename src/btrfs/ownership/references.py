@@ -70,32 +70,36 @@ class InlineRows(NamedTuple):
 
 def reference_rows(
     batch: ItemBatch, leaf: NDArray[np.uint32]
-) -> tuple[ReferenceRows, InlineRows, NDArray[np.bool_]]:
+) -> tuple[ReferenceRows, InlineRows, NDArray[np.intp]]:
     """Return the pieces of files that items describe; holes are left out.
 
     Args:
-        batch: File extent items.
+        batch: Items of leaves.
         leaf: Number of the leaf of each.
 
     Returns:
-        Pieces in extents; pieces in leaves; and of each item, whether it can be right. Those that
-        cannot be are left out: they are too short, or longer than any extent.
+        Pieces in extents; pieces in leaves; and the indexes of file extent items that are left out,
+        since they cannot be right: they are too short, or longer than any extent.
     """
-    usable = batch.size >= _INLINE_HEADER_SIZE
-    is_inline = np.zeros(len(batch), np.bool_)
-    is_inline[usable] = _field(batch.select(usable), "type") == constants.FILE_EXTENT_INLINE
-    usable &= is_inline | (batch.size >= FileExtentItem.struct_size)
-    inline = _inline_rows(batch.select(is_inline), leaf[is_inline])
-    chosen = np.flatnonzero(usable & ~is_inline)
-    regular = batch.select(chosen)
-    structs = take(batch.buffer, _STRUCT, regular.body)
-    fits = np.ones(len(chosen), np.bool_)
-    for name in ("disk_num_bytes", "ram_bytes", "offset", "num_bytes"):
-        fits &= structs[name] < _TOO_LONG
-    is_hole = structs["disk_bytenr"] == 0
-    usable[chosen[~(fits | is_hole)]] = False
-    kept = np.flatnonzero(fits & ~is_hole)
-    structs, regular = structs[kept], regular.select(kept)
+    index = np.flatnonzero(batch.type == constants.EXTENT_DATA_KEY)
+    size = batch.size[index]
+    is_short = size < _INLINE_HEADER_SIZE
+    if is_short.any():
+        size, index, short = size[~is_short], index[~is_short], index[is_short]
+    else:
+        short = index[:0]
+    is_inline = _field(batch, index, "type") == constants.FILE_EXTENT_INLINE
+    is_short = ~is_inline & (size < _STRUCT.itemsize)
+    inline = index[is_inline]
+    regular = index[~is_inline & ~is_short]
+    structs = take(batch.buffer, _STRUCT, batch.body[regular])
+    sizes = structs["disk_num_bytes"] | structs["ram_bytes"]
+    sizes |= structs["offset"] | structs["num_bytes"]
+    is_used = structs["disk_bytenr"] != 0
+    is_too_long = is_used & (sizes >= _TOO_LONG)
+    bad = np.concatenate([short, index[is_short], regular[is_too_long]])
+    chosen = np.flatnonzero(is_used & ~is_too_long)
+    structs, regular = structs[chosen], regular[chosen]
     kind = np.ascontiguousarray(structs["compression"])
     kind[structs["type"] == constants.FILE_EXTENT_PREALLOC] |= PREALLOCATED
     rows = ReferenceRows(
@@ -105,28 +109,28 @@ def reference_rows(
         structs["offset"].astype(np.uint32),
         structs["num_bytes"].astype(np.uint32),
         kind,
-        regular.objectid,
-        regular.offset,
-        leaf[chosen[kept]],
+        batch.objectid[regular],
+        batch.offset[regular],
+        leaf[regular],
     )
-    return rows, inline, usable
+    return rows, _inline_rows(batch, inline, leaf[inline]), bad
 
 
 _TOO_LONG = 1 << 32
 
 
-def _inline_rows(batch: ItemBatch, leaf: NDArray[np.uint32]) -> InlineRows:
+def _inline_rows(batch: ItemBatch, index: NDArray[np.intp], leaf: NDArray[np.uint32]) -> InlineRows:
     return InlineRows(
-        batch.size - np.uint32(_INLINE_HEADER_SIZE),
-        np.minimum(_field(batch, "ram_bytes"), _TOO_LONG - 1).astype(np.uint32),
-        _field(batch, "compression"),
-        batch.objectid,
+        batch.size[index] - np.uint32(_INLINE_HEADER_SIZE),
+        np.minimum(_field(batch, index, "ram_bytes"), _TOO_LONG - 1).astype(np.uint32),
+        _field(batch, index, "compression"),
+        batch.objectid[index],
         leaf,
     )
 
 
-def _field(batch: ItemBatch, name: str) -> NDArray[Any]:
-    """Return one field of the struct in each body; it is not checked that they are long enough."""
+def _field(batch: ItemBatch, index: NDArray[np.intp], name: str) -> NDArray[Any]:
+    """Return one field of the struct in some bodies, which must be long enough."""
     assert _STRUCT.fields is not None
     dtype, at, *_ = _STRUCT.fields[name]
-    return take(batch.buffer, dtype, batch.body + at)
+    return take(batch.buffer, dtype, batch.body[index] + at)

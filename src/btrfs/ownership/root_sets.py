@@ -2,7 +2,7 @@
 
 A block that snapshots share is reached from several roots, and so is an extent. There are millions
 of these, but few different sets of roots. So a set is made once, as a bit mask, and arrays hold its
-number. Unions are worked out for each different pair of numbers, not for each block.
+number. Unions are worked out for each different combination of sets, not for each block.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class RootSets:
     def __init__(self) -> None:
         self.masks: list[int] = [0]
         self._ids: dict[int, int] = {0: EMPTY}
-        self._unions: dict[int, int] = {}
+        self._unions: dict[frozenset[int], int] = {}
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -57,48 +57,43 @@ class RootSets:
         unions = np.minimum.reduceat(ids, first)
         mixed = np.flatnonzero(unions != np.maximum.reduceat(ids, first))
         if len(mixed):
-            unions[mixed] = self._fold(*_of_groups(ids, first, mixed), len(mixed))
+            unions[mixed] = self._mixed(ids, first, mixed)
         return unions
 
-    def _fold(self, group: NDArray[np.int64], ids: SetIds, count: int) -> SetIds:
-        """Return the union of the sets of each group.
+    def _mixed(self, ids: SetIds, first: NDArray[np.int64], groups: NDArray[np.intp]) -> SetIds:
+        """Return the union of the sets in each of some groups.
 
-        Args:
-            group: Number of the group that each entry belongs to, ascending from 0.
-            ids: The entries.
-            count: How many groups there are.
+        Groups of the same sets have the same sums of random numbers, one for each set. Two sums of
+        64 bits are as good as comparing the groups themselves.
         """
-        while True:
-            # np.unique() would hash them, which takes several times as long as to sort.
-            pairs = np.sort(group.astype(np.uint64) << np.uint64(32) | ids)
-            pairs = pairs[np.diff(pairs, prepend=~pairs[0]) != 0]
-            group = (pairs >> np.uint64(32)).astype(np.int64)
-            ids = pairs.astype(np.uint32)
-            if len(group) == count:
-                return ids
-            # In each group the entries 0 and 1 become one, 2 and 3, and so on.
-            first = np.flatnonzero(np.diff(group, prepend=-1))
-            index = np.arange(len(group)) - np.repeat(first, np.diff(first, append=len(group)))
-            is_left = index % 2 == 0
-            has_right = is_left & np.append(group[1:] == group[:-1], [False])
-            left = np.flatnonzero(has_right)
-            ids[left] = self._pairwise(ids[left], ids[left + 1])
-            group, ids = group[is_left], ids[is_left]
+        random = np.random.default_rng(len(self.masks))
+        one, other = (
+            np.add.reduceat(numbers[ids], first)[groups]
+            for numbers in random.integers(0, 1 << 64, (2, len(self.masks)), np.uint64)
+        )
+        order = np.lexsort((one, other))
+        is_new = np.ones(len(order), np.bool_)
+        is_new[1:] = (np.diff(one[order]) != 0) | (np.diff(other[order]) != 0)
+        sample = order[is_new]
+        which = np.empty(len(order), np.intp)
+        which[order] = np.cumsum(is_new) - 1
+        begin = first[groups[sample]].tolist()
+        end = np.append(first, len(ids))[groups[sample] + 1].tolist()
+        of_samples = [
+            self._union(frozenset(ids[first_id:end_id].tolist()))
+            for first_id, end_id in zip(begin, end, strict=True)
+        ]
+        return np.array(of_samples, np.uint32)[which]
 
-    def _pairwise(self, left: SetIds, right: SetIds) -> SetIds:
-        """Return the union of each pair of sets."""
-        pairs = left.astype(np.uint64) << np.uint64(32) | right
-        different, inverse = np.unique(pairs, return_inverse=True)
-        made = np.array([self._union(pair) for pair in different.tolist()], np.uint32)
-        return made[inverse]
-
-    def _union(self, pair: int) -> int:
-        """Return the union of two sets, given their numbers in one."""
-        number = self._unions.get(pair)
-        if number is None:
-            mask = self.masks[pair >> 32] | self.masks[pair & 0xFFFFFFFF]
-            number = self._unions[pair] = self.id_of(mask)
-        return number
+    def _union(self, numbers: frozenset[int]) -> int:
+        """Return the union of some sets."""
+        found = self._unions.get(numbers)
+        if found is None:
+            mask = 0
+            for number in numbers:
+                mask |= self.masks[number]
+            found = self._unions[numbers] = self.id_of(mask)
+        return found
 
     def replaced(self, change: Callable[[int], int]) -> SetIds:
         """Return for each set the number of the one that it becomes by a change of its mask."""
@@ -140,13 +135,3 @@ def mask_of(bits: Iterable[int]) -> int:
     for bit in bits:
         mask |= 1 << bit
     return mask
-
-
-def _of_groups(
-    ids: SetIds, first: NDArray[np.int64], groups: NDArray[np.intp]
-) -> tuple[NDArray[np.int64], SetIds]:
-    """Return the entries of some groups, and for each the index of its group among these."""
-    lengths = np.diff(first, append=len(ids))[groups]
-    group = np.repeat(np.arange(len(groups)), lengths)
-    within = np.arange(len(group)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return group, ids[first[groups][group] + within]

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from btrfs.errors import BtrfsError, CorruptError, StaleError
-from btrfs.ondisk import constants
 from btrfs.ownership.extents import DataExtents, References, data_extents, reference_table
 from btrfs.ownership.graph import Graph, Progress, TreeBlocks
-from btrfs.ownership.names import InodeRows, LinkRows, NameCollector
+from btrfs.ownership.names import InodeRows, LinkRows, NameCollector, NameParts, name_parts
 from btrfs.ownership.owners import Kind, Owner, owners
-from btrfs.ownership.references import InlineRows, reference_rows
+from btrfs.ownership.references import InlineRows, ReferenceRows, reference_rows
 from btrfs.ownership.root_sets import RootSets, SetIds, mask_of
 from btrfs.ownership.sizes import ChunkClasses, SizesBySet, sum_by
 from btrfs.ownership.tables import TableBuilder
 
 if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem
+    from btrfs.ondisk.key import Key
     from btrfs.source.disk.bulk import Leaves
     from btrfs.source.disk.source import DiskSource
 
@@ -97,7 +97,7 @@ def scan_trees(
     budget = _free_memory() // _SHARE_OF_FREE_MEMORY if memory is None else memory
     collector = _Collector(source, budget, with_names=names)
     sets = RootSets()
-    graph = Graph(source, sets, collector.add)
+    graph = Graph(source, sets, collector)
     for _ in range(_MOST_TRIES):
         generation = source.superblock.generation
         try:
@@ -140,8 +140,24 @@ def _no_progress(done: int, total: int) -> None:
     """Show nothing."""
 
 
+class _FileItems(NamedTuple):
+    """What the items of some leaves say of files.
+
+    Attributes:
+        rows: Pieces in extents.
+        inline: Pieces in leaves.
+        names: Names and inodes, if they are wanted.
+        errors: What is wrong with items that are left out, by their keys.
+    """
+
+    rows: ReferenceRows
+    inline: InlineRows
+    names: NameParts | None
+    errors: list[tuple[Key, CorruptError]]
+
+
 class _Collector:
-    """Takes from leaves what they say of files.
+    """Takes from leaves what they say of files. See LeafConsumer.
 
     Args:
         source: The source of the leaves.
@@ -156,22 +172,27 @@ class _Collector:
         self.inline = TableBuilder(_INLINE_DTYPES, memory // 8)
         self.names = NameCollector(memory // 4)
 
-    def add(self, leaves: Leaves, leaf: NDArray[np.uint32]) -> None:
-        """Add what some leaves have; see LeafConsumer."""
-        if self._with_names:
-            self.names.add(leaves.batch, leaf)
-        chosen = leaves.batch.type == constants.EXTENT_DATA_KEY
-        if not chosen.any():
-            return
-        batch = leaves.batch.select(chosen)
-        rows, inline, is_right = reference_rows(batch, leaf[chosen])
-        self.references.append(rows)
-        self.inline.append(inline)
-        for index in np.flatnonzero(~is_right).tolist():
-            key = batch.key(index)
-            error = CorruptError(
-                f"item {key}", expected="a file extent", found=f"{batch.size[index]} bytes"
+    def decode(self, leaves: Leaves, leaf: NDArray[np.uint32]) -> _FileItems:
+        batch = leaves.batch
+        rows, inline, bad = reference_rows(batch, leaf)
+        errors = [
+            (
+                key := batch.key(index),
+                CorruptError(
+                    f"item {key}", expected="a file extent", found=f"{batch.size[index]} bytes"
+                ),
             )
+            for index in bad.tolist()
+        ]
+        names = name_parts(batch, leaf) if self._with_names else None
+        return _FileItems(rows, inline, names, errors)
+
+    def collect(self, decoded: _FileItems) -> None:
+        self.references.append(decoded.rows)
+        self.inline.append(decoded.inline)
+        if decoded.names is not None:
+            self.names.add(decoded.names)
+        for key, error in decoded.errors:
             self._source.skip_or_raise(0, key.key, key.key, error)
 
 
