@@ -93,6 +93,8 @@ _BYTES_PER_ROW = 128
 _CHUNK_ROWS = 1 << 20
 """So many rows are parted at a time."""
 
+_SAMPLES_PER_PART = 256
+
 
 def reference_table(memory: int | None = None) -> TableBuilder:
     """Return an empty table for rows as in ReferenceRows.
@@ -114,9 +116,11 @@ def data_extents(
         sets: The sets of roots.
         memory: Bytes that may be taken at a time, if not all that is wanted.
     """
-    extents = TableBuilder(_EXTENT_DTYPES, memory)
-    references = TableBuilder(_REFERENCE_DTYPES, memory)
-    for rows in _parts(table, memory):
+    # Rows that are sorted take half, and both of the tables that come of them a quarter.
+    quarter = None if memory is None else memory // 4
+    extents = TableBuilder(_EXTENT_DTYPES, quarter)
+    references = TableBuilder(_REFERENCE_DTYPES, quarter)
+    for rows in _parts(table, None if memory is None else memory // 2):
         found, sorted_rows = usage_of(rows, leaf_sets, sets)
         found[-1] += references.rows
         sorted_rows[0] += np.uint32(extents.rows)
@@ -127,26 +131,34 @@ def data_extents(
 
 def _parts(table: TableBuilder, memory: int | None) -> Iterator[ReferenceRows]:
     """Yield all rows in parts, those of lower extents first, all rows of an extent in one part."""
-    rows = ReferenceRows(*table.finish())
-    count = len(rows.extent)
-    if memory is None or count * _BYTES_PER_ROW <= memory:
-        yield rows
+    if memory is None or table.rows * _BYTES_PER_ROW <= memory:
+        yield ReferenceRows(*table.finish())
         return
-    parts = -(-count * _BYTES_PER_ROW // memory)
-    # The bounds come from a sample, so parts are of about the same size.
-    sample = np.sort(rows.extent[:: max(1, count // (parts * 256))])
-    bounds = np.unique(sample[np.arange(1, parts) * len(sample) // parts])
-    tables = [TableBuilder(_ROW_DTYPES, 0) for _ in range(len(bounds) + 1)]
-    for begin in range(0, count, _CHUNK_ROWS):
-        chunk = slice(begin, begin + _CHUNK_ROWS)
-        part = np.searchsorted(bounds, rows.extent[chunk], "right")
+    bounds = _bounds(table, -(-table.rows * _BYTES_PER_ROW // memory))
+    parts = [TableBuilder(_ROW_DTYPES, 0) for _ in range(len(bounds) + 1)]
+    for columns in table.chunks(_CHUNK_ROWS):
+        part = np.searchsorted(bounds, columns[0], "right")
         order = np.argsort(part, kind="stable")
-        ends = np.searchsorted(part[order], np.arange(len(tables)), "right")
+        ends = np.searchsorted(part[order], np.arange(len(parts)), "right")
         for index, chosen in enumerate(np.split(order, ends[:-1])):
-            tables[index].append([column[chunk][chosen] for column in rows])
-    del rows
-    for one in tables:
-        yield ReferenceRows(*one.finish())
+            parts[index].append([column[chosen] for column in columns])
+    table.close()
+    for one in parts:
+        for columns in one.chunks(one.rows):
+            yield ReferenceRows(*columns)
+        one.close()
+
+
+def _bounds(table: TableBuilder, parts: int) -> NDArray[np.uint64]:
+    """Return the addresses that part rows into some parts of about the same size.
+
+    They come from a sample of the rows.
+    """
+    step = max(1, table.rows // (parts * _SAMPLES_PER_PART))
+    chunks = table.chunks(_CHUNK_ROWS, [0])
+    sample = np.sort(np.concatenate([extent[::step] for (extent,) in chunks]))
+    bounds: NDArray[np.uint64] = np.unique(sample[np.arange(1, parts) * len(sample) // parts])
+    return bounds
 
 
 def usage_of(

@@ -168,7 +168,7 @@ class _Collector:
     def __init__(self, source: DiskSource, memory: int, *, with_names: bool) -> None:
         self._source = source
         self._with_names = with_names
-        self.references = reference_table(memory // 2)
+        self.references = reference_table(memory // 4)
         self.inline = TableBuilder(_INLINE_DTYPES, memory // 8)
         self.names = NameCollector(memory // 4)
 

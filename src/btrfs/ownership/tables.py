@@ -8,14 +8,17 @@ pages that are used, and takes them back when memory is short.
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 __all__ = ["TableBuilder"]
+
+_Columns = list[NDArray[Any]]
 
 
 class TableBuilder:
@@ -54,6 +57,36 @@ class TableBuilder:
             self._write_out()
         return [self._column(index) for index in range(len(self._dtypes))]
 
+    def chunks(self, rows: int, columns: Sequence[int] | None = None) -> Iterator[_Columns]:
+        """Yield the rows some at a time, as columns. They stay in the builder.
+
+        Of a table in files, only so many are in memory at a time.
+
+        Args:
+            rows: How many at a time.
+            columns: The indexes of the columns that are wanted, if not all.
+        """
+        wanted = range(len(self._dtypes)) if columns is None else columns
+        if not self._files:
+            yield [np.concatenate(self._parts[index]) for index in wanted]
+            return
+        self._write_out()
+        for begin in range(0, self.rows, rows):
+            count = min(rows, self.rows - begin)
+            yield [self._read(index, begin, count) for index in wanted]
+
+    def close(self) -> None:
+        """Give up what was collected."""
+        for file in self._files:
+            file.close()
+        self._parts = [[] for _ in self._dtypes]
+        self.rows = 0
+
+    def _read(self, index: int, begin: int, count: int) -> NDArray[Any]:
+        dtype = self._dtypes[index]
+        data = os.pread(self._files[index].fileno(), count * dtype.itemsize, begin * dtype.itemsize)
+        return np.frombuffer(data, dtype)
+
     def _column(self, index: int) -> NDArray[Any]:
         dtype = self._dtypes[index]
         parts, self._parts[index] = self._parts[index], []
@@ -69,10 +102,20 @@ class TableBuilder:
         """Move what is in memory to files."""
         if not self._files:
             # They stay open until the columns are finished.
-            self._files = [tempfile.TemporaryFile() for _ in self._dtypes]  # noqa: SIM115
+            self._files = [_temporary_file() for _ in self._dtypes]
         for file, dtype, parts in zip(self._files, self._dtypes, self._parts, strict=True):
             for part in parts:
                 file.write(np.ascontiguousarray(part, dtype).data)
             file.flush()
             parts.clear()
         self._bytes = 0
+
+
+def _temporary_file() -> IO[bytes]:
+    """Return a file without a name; where TMPDIR is, or else not in /tmp, which may be memory."""
+    folder = None if "TMPDIR" in os.environ or not os.path.isdir(_LARGE) else _LARGE
+    return tempfile.TemporaryFile(dir=folder)
+
+
+_LARGE = "/var/tmp"
+"""Where large temporary files belong (file-hierarchy(7))."""
