@@ -3,8 +3,8 @@
 `extents-300k` is what years of use leave: many small files, deletions, a large file overwritten at
 random. `extents-3m` has ten times as many extents, of small fallocate calls with holes between
 them, so that none of its data is ever written. `snapshots-20` has 300,000 files, some of which
-change from each of twenty snapshots to the next, and there is one with a single snapshot;
-`snapshots-1000-small` has a fifteenth of these files, and 1,000 snapshots; `references-20m` has
+change from each of twenty snapshots to the next; in `snapshots-20-near` these are all files of some
+folders, and there is one with a single snapshot; `snapshots-1000-small` has a fifteenth of these files, and 1,000 snapshots; `references-20m` has
 files that share all their extents, with 20 million references to these. All lie in sparse image
 files; `ensure()` builds one that is missing, in a minute or more, and leaves nothing mounted.
 """
@@ -14,10 +14,11 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from tests.lab.commands import run
@@ -128,17 +129,32 @@ def allocate_pages(
 
 
 def write_snapshots(
-    root: Path, snapshots: int = 20, files: int = 300_000, changes: int = 3000
+    root: Path,
+    snapshots: int = 20,
+    files: int = 300_000,
+    changes: int = 3000,
+    *,
+    near: bool = False,
 ) -> None:
-    """Write files, and make snapshots, changing some files before each but the first."""
+    """Write files, and make snapshots, changing some files before each but the first.
+
+    Args:
+        root: The filesystem.
+        snapshots: How many.
+        files: How many.
+        changes: How many change before each snapshot but the first.
+        near: Whether all files of some folders change, instead of files anywhere.
+    """
     origin = root / "origin"
     run("btrfs", "subvolume", "create", origin)
     share(partial(write_tree, files=files // WORKERS), origin)
-    names = [os.fspath(file) for file in origin.glob("*/*/*")]
+    folders = [[os.fspath(file) for file in folder.iterdir()] for folder in origin.glob("*/*")]
+    names = list(chain(*folders))
     choose = random.Random(1)
     for number in range(snapshots):
         if number:
-            rewrite(choose.sample(names, changes), choose.randbytes(PAGE))
+            chosen = chain(*choose.sample(folders, changes // 500)) if near else None
+            rewrite(chosen or choose.sample(names, changes), choose.randbytes(PAGE))
         run("btrfs", "subvolume", "snapshot", "-r", origin, root / f"snapshot{number}")
 
 
@@ -153,7 +169,7 @@ def write_tree(root: Path, worker: int, files: int) -> None:
         write_file(os.fspath(place / f"file{number}"), content[: choose.randint(PAGE, 4 * PAGE)])
 
 
-def rewrite(files: list[str], content: bytes) -> None:
+def rewrite(files: Iterable[str], content: bytes) -> None:
     """Overwrite the first page of some files."""
     for file in files:
         descriptor = os.open(file, os.O_WRONLY)
@@ -183,6 +199,7 @@ def share(work: Callable[[Path, int], None], root: Path) -> None:
 
 REFERENCES = Recipe("references-20m", "48G", write_references)
 SNAPSHOTS = Recipe("snapshots-20", "16G", write_snapshots)
+SNAPSHOTS_NEAR = Recipe("snapshots-20-near", "16G", partial(write_snapshots, near=True))
 SNAPSHOT = Recipe("snapshots-1", "16G", partial(write_snapshots, snapshots=1))
 FEW = partial(write_snapshots, files=20_000, changes=200)
 FEW_OF_20 = Recipe("snapshots-20-small", "16G", partial(FEW, snapshots=20))

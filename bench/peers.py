@@ -38,14 +38,21 @@ Contender = Callable[[], Measurement]
 
 @dataclass(frozen=True, slots=True)
 class Python:
-    """An interpreter in which `import btrfs` means one library or another."""
+    """An interpreter in which `import btrfs` means one library or another.
+
+    Attributes:
+        executable: Its program.
+        path: The folder of the library; None for ours.
+        module: The module of its probes.
+    """
 
     executable: str
     path: Path | None = None
+    module: str = "bench.probe"
 
     def probe(self, name: str, *args: Argument) -> Contender:
-        """Return a contender that runs a probe of bench.probe in a process of this Python."""
-        argv = [self.executable, "-m", "bench.probe", name, *(os.fspath(word) for word in args)]
+        """Return a contender that runs a probe in a process of this Python."""
+        argv = [self.executable, "-m", self.module, name, *(os.fspath(word) for word in args)]
         return lambda: Measurement(**json.loads(run_alone(argv, self.path)))
 
 

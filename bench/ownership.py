@@ -1,0 +1,160 @@
+"""`python -m bench.ownership`: how quick scans for owners are, beside the kernel and others.
+
+Quota groups are counted by the kernel on the mounted filesystem, which is changed by that: the
+images are for this benchmark alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.__main__ import table
+from bench.command import report, run
+from bench.contests import Contest, Result, Row, run_contest
+from bench.filesystems import (
+    FEW_OF_20,
+    FEW_OF_1000,
+    REFERENCES,
+    SNAPSHOT,
+    SNAPSHOTS,
+    SNAPSHOTS_NEAR,
+    ensure,
+)
+from bench.free_space import CACHE
+from bench.peers import OURS, Measurement, Python, program, require
+from tests.lab.commands import run as run_command
+from tests.lab.loopfs import PROGRAMS, mounted_images
+
+MEMORY = 1 << 30
+"""Bytes that a scan of very many references may take."""
+
+probe = Python(OURS.executable, module="bench.ownership_probe").probe
+
+ATLAS = Path(OURS.executable).with_name("btrfs-atlas")
+
+
+def main() -> int:
+    """Measure, and print the results as a Markdown table and some figures."""
+    parser = argparse.ArgumentParser(prog="python -m bench.ownership", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="how often each (%(default)s)")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder for images (%(default)s)")
+    options = parser.parse_args()
+    return run(lambda: lines(options))
+
+
+def lines(options: argparse.Namespace) -> Iterator[str]:
+    """Yield the lines of the report."""
+    require(*PROGRAMS, "compsize")
+    options.cache.mkdir(parents=True, exist_ok=True)
+    images = {
+        recipe.name: ensure(recipe, options.cache, report)
+        for recipe in (SNAPSHOT, SNAPSHOTS, SNAPSHOTS_NEAR, FEW_OF_20, FEW_OF_1000, REFERENCES)
+    }
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory(dir=options.cache) as folder:
+        image = images[SNAPSHOTS.name]
+        with mounted_images([image], Path(folder) / "mnt", "noatime") as fs:
+            for contest in (subvolumes(fs.mountpoint), compression(fs.mountpoint)):
+                results += run_contest(contest, options.rounds, report)
+        for contest in (blocks(image, Path(folder)), snapshots(images)):
+            results += run_contest(contest, options.rounds, report)
+    yield from table(results)
+    yield ""
+    yield from figures(images)
+
+
+def subvolumes(mountpoint: Path) -> Contest:
+    """What each of 21 subvolumes uses: beside a rescan of quota groups, and beside `du -s`."""
+    ours, kernel = "all 21 subvolumes, mounted", "`btrfs quota rescan -w`"
+    whole, theirs = "`btrfs-atlas subvolumes`, whole process", "`btrfs filesystem du -s` of all"
+    folders = [mountpoint / "origin", *(mountpoint / f"snapshot{n}" for n in range(20))]
+    return Contest(
+        "subvolumes",
+        {
+            ours: probe("scan", mountpoint, "devices", "all"),
+            kernel: lambda: rescan(mountpoint),
+            whole: program(ATLAS, "subvolumes", mountpoint),
+            theirs: program("btrfs", "filesystem", "du", "-s", *folders),
+        },
+        (Row(ours, kernel, ours, kernel, 10), Row(whole, theirs, whole, theirs, 20)),
+    )
+
+
+def rescan(mountpoint: Path) -> Measurement:
+    """Let the kernel count quota groups, and switch them off again."""
+    run_command("btrfs", "quota", "enable", mountpoint)
+    # Enabling starts to count; only a count from the beginning is measured.
+    run_command("btrfs", "quota", "rescan", "-w", mountpoint)
+    begin = time.perf_counter()
+    run_command("btrfs", "quota", "rescan", "-w", mountpoint)
+    seconds = time.perf_counter() - begin
+    run_command("btrfs", "quota", "disable", mountpoint)
+    return Measurement(seconds, 0, 0)
+
+
+def compression(mountpoint: Path) -> Contest:
+    """The table of compression of the whole filesystem."""
+    ours, theirs = "`btrfs-atlas compression` of all, whole process", "compsize"
+    return Contest(
+        "compression",
+        {ours: program(ATLAS, "compression", mountpoint), theirs: program("compsize", mountpoint)},
+        (Row(ours, theirs, ours, theirs, 20),),
+    )
+
+
+def blocks(image: Path, folder: Path) -> Contest:
+    """A scan beside nothing but reading the blocks and their checksums."""
+    ours, theirs = "the scan, unmounted", "reading the same blocks and checking their checksums"
+    addresses = folder / "blocks.json"
+    run_command(OURS.executable, "-m", "bench.ownership_probe", "write_blocks", image, addresses)
+    return Contest(
+        "blocks",
+        {ours: probe("scan", image, "unmounted", "all"), theirs: probe("blocks", image, addresses)},
+        (Row(ours, theirs, ours, theirs, 3, is_cost=True),),
+    )
+
+
+def snapshots(images: dict[str, Path]) -> Contest:
+    """Twenty snapshots beside one of the same files."""
+    ours, theirs = "20 snapshots, 1 % changed in each", "1 snapshot of the same files"
+    return Contest(
+        "snapshots",
+        {
+            ours: probe("scan", images[SNAPSHOTS_NEAR.name], "unmounted", "all"),
+            theirs: probe("scan", images[SNAPSHOT.name], "unmounted", "all"),
+        },
+        (Row(ours, theirs, ours, theirs, 1.5, is_cost=True),),
+    )
+
+
+def figures(images: dict[str, Path]) -> Iterator[str]:
+    """Yield figures that nothing is demanded of but the last."""
+    for recipe in (FEW_OF_20, FEW_OF_1000):
+        image = images[recipe.name]
+        count = different_blocks(image)
+        measured = probe("scan", image, "unmounted", "all")()
+        yield (
+            f"- {recipe.name}: {count:,} different blocks, {measured.seconds:.2f} s,"
+            f" {1e6 * measured.seconds / count:.0f} microseconds per block"
+        )
+    measured = probe("scan", images[REFERENCES.name], "unmounted", str(MEMORY))()
+    yield (
+        f"- 20 million references, memory=1 GiB: {measured.seconds:.1f} s,"
+        f" peak {measured.peak / 2**30:.2f} GiB (at most 1.3 GiB)"
+    )
+
+
+def different_blocks(image: Path) -> int:
+    """Return how many tree blocks a filesystem has."""
+    with tempfile.NamedTemporaryFile() as file:
+        argv = (OURS.executable, "-m", "bench.ownership_probe", "write_blocks", image, file.name)
+        return int(run_command(*argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
