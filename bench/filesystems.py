@@ -4,9 +4,10 @@
 random. `extents-3m` has ten times as many extents, of small fallocate calls with holes between
 them, so that none of its data is ever written. `snapshots-20` has 300,000 files, some of which
 change from each of twenty snapshots to the next; in `snapshots-20-near` these are all files of some
-folders, and there is one with a single snapshot; `snapshots-1000-small` has a fifteenth of these files, and 1,000 snapshots; `references-20m` has
-files that share all their extents, with 20 million references to these. All lie in sparse image
-files; `ensure()` builds one that is missing, in a minute or more, and leaves nothing mounted.
+folders, and `snapshots-1` has a single snapshot. `snapshots-1000-small` has a fifteenth of these
+files, and 1,000 snapshots. `references-20m` has files that share all their extents, with 20 million
+references to these. All lie in sparse image files; `ensure()` builds one that is missing, in a
+minute or more, and leaves nothing mounted.
 """
 
 from __future__ import annotations
