@@ -25,6 +25,8 @@ from btrfs_atlas.overview.sections import Names, Section, TimeLimit
 from tests import support
 from tests.lab import block_groups
 from tests.lab.damage import Anatomy
+from tests.lab.sharing import share_space
+from tests.library.test_unmounted import wipe_root
 from tests.support import programs, removal, spoil
 from tests.support.programs import SAMPLE
 
@@ -324,6 +326,57 @@ def test_damaged_image(tmp_path: Path) -> None:
 # Sections.
 
 
+# Owners.
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[support.LoopFilesystem]:
+    with support.filesystem(tmp_path_factory.mktemp("owners"), size="1G") as made:
+        share_space(made.mountpoint)
+        yield made
+
+
+def test_owners(shared: support.LoopFilesystem) -> None:
+    found = as_json(shared.mountpoint)["owners"]
+    with btrfs.FileSystem(shared.mountpoint, source="devices") as fs:
+        owned = btrfs.ownership.scan(fs)
+    subvolumes = {one.id: one for one in owned.subvolumes()}
+    snapshots = [tree for tree, one in subvolumes.items() if one.is_read_only_snapshot]
+    everything = owned.only_in(subvolumes)
+    assert found["subvolumes"] == len(subvolumes) == 9
+    assert found["read_only_snapshots"] == len(snapshots) == 4
+    assert found["only_in_read_only_snapshots"]["total"] == owned.only_in(snapshots).total
+    best = max(owned.freed_by([tree]).total for tree in snapshots)
+    assert found["best_deletion"]["total"] == best
+    sizes = [share["total"] for share in found["largest"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert everything.total // 2 < sum(sizes) <= everything.total
+    assert found["largest"][0]["path"] == "snapshot of a snapshot"
+    assert found["unreachable"] == owned.entry().unreachable > 0
+    assert 0 < found["compressed"] < found["uncompressed"]
+
+
+def test_owners_in_words(shared: support.LoopFilesystem) -> None:
+    told = joined(page(shared.mountpoint))
+    assert "are only held by 4 read-only snapshots" in told
+    assert "lie in parts of extents that no file reaches" in told
+    assert "Compression saves" in told
+    assert "The largest of 9 subvolumes" in told
+
+
+def test_owners_of_a_damaged_filesystem(
+    shared: support.LoopFilesystem, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (image,) = shared.copy_images(tmp_path)
+    wipe_root(image, 256)
+    assert programs.run_here(cli.main, image) == 1
+    told = capsys.readouterr().out
+    assert "! Not everything could be read, so all sizes may be too low." in told
+
+
+# Sections.
+
+
 def slow_section(read: Any) -> Section[str]:
     def lines(value: str, _names: Names) -> Iterator[str]:
         yield value
@@ -365,7 +418,7 @@ def test_a_section_that_cannot_be_read(
 
 def test_no_time_at_all() -> None:
     told = as_json(SAMPLE, "--seconds", "0")
-    assert told["left_out"] == ["space", "devices", "under_way"]
+    assert told["left_out"] == ["space", "devices", "under_way", "owners"]
     assert told["label"] == "btrfs-atlas sample"
 
 

@@ -141,13 +141,14 @@ class Ownership:
 
     Attributes:
         tables: What was read: columns of all extents, references and blocks.
+        contained: How the subvolumes are inside each other.
         generation: Generation of the commit that it shows.
         is_complete: Whether everything could be read; if not, all sizes may be too low.
     """
 
     def __init__(self, path: str, scanned: Scan, contained: Containment) -> None:
         self._path = path
-        self._contained = contained
+        self.contained = contained
         self.tables = scanned
         self.generation = scanned.generation
         self.is_complete = not scanned.lost
@@ -171,7 +172,7 @@ class Ownership:
         Args:
             physical: Count the bytes on devices, with redundancy.
         """
-        contained = self._contained
+        contained = self.contained
         referenced, exclusive = self._referenced(physical=physical)
         compressed, uncompressed = self._compressed
         found = []
@@ -214,7 +215,7 @@ class Ownership:
         wanted = [step for step in pattern.split("/") if step]
         found = [
             tree
-            for tree, path in self._contained.paths.items()
+            for tree, path in self.contained.paths.items()
             if _matches(path.split(b"/") if path else [], wanted)
         ]
         if not found:
@@ -311,7 +312,7 @@ class Ownership:
         if not self.tables.has_names:
             raise BtrfsError("the names of files were not read", hint="scan with names=True")
         if rule not in self._directories:
-            places = Places(self.tables, self._contained, rule)
+            places = Places(self.tables, self.contained, rule)
             self._directories[rule] = Directories(places)
         return self._directories[rule]
 

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from btrfs_atlas.overview import devices, space, under_way
+from btrfs_atlas.overview import devices, owners, space, under_way
 from btrfs_atlas.overview.sections import Names, Outcome, Section, read
 from btrfs_atlas.tables import printable
 from btrfs_atlas.targets import add_source_arguments, opened, source_options
@@ -22,7 +22,12 @@ Show on one page how full a btrfs filesystem is, how much more can be written, w
 way of that, the state of its devices, and what the kernel is doing to it; each with the command
 that tells more or does something about it. The name of this subcommand may be left out."""
 
-SECTIONS: tuple[Section[Any], ...] = (space.SECTION, devices.SECTION, under_way.SECTION)
+SECTIONS: tuple[Section[Any], ...] = (
+    space.SECTION,
+    devices.SECTION,
+    under_way.SECTION,
+    owners.SECTION,
+)
 """The sections of the page, from top to bottom."""
 
 _WIDTH = 80
