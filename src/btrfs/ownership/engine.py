@@ -30,6 +30,7 @@ from btrfs.ondisk import constants
 from btrfs.ondisk.items.inode import TimeSpec
 from btrfs.ondisk.items.root import RootItem
 from btrfs.ondisk.text import printable
+from btrfs.ownership.compression import Compression, compression_of
 from btrfs.ownership.containment import Containment, Representation, containment
 from btrfs.ownership.directories import Directories, Entry
 from btrfs.ownership.graph import Progress
@@ -337,6 +338,21 @@ class Ownership:
             PathNotFoundError: There is no such path.
         """
         return self.directories().freed_by([self.entry(path) for path in paths])
+
+    def compression(self, paths: Iterable[str | bytes | Entry] | None = None) -> Compression:
+        """Return how well files are compressed, as compsize tells it.
+
+        Args:
+            paths: Directories, files and subvolumes, with all that is below; what is below two of
+                them counts twice, except on disk. If not given, all subvolumes.
+
+        Raises:
+            BtrfsError: The scan did not read names.
+            PathNotFoundError: There is no such path.
+        """
+        chosen = [b""] if paths is None else paths
+        entries = [path if isinstance(path, Entry) else self.entry(path) for path in chosen]
+        return compression_of(self.tables, entries)
 
     def _most_freeing(self, chosen: list[int], left: list[int]) -> int:
         """Return which of the subvolumes that are left frees most beside those that are chosen.
