@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from btrfs_atlas.targets import add_source_arguments, opened, source_options
 if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem
     from btrfs.ownership import Ownership
+    from btrfs.ownership.directories import Entry
 
 
 def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +60,60 @@ def opened_for_scan(
                 "Warning: some items could not be read, so all numbers may be too low",
                 file=sys.stderr,
             )
+
+
+def entries(fs: FileSystem, owned: Ownership, paths: Iterable[str]) -> list[Entry]:
+    """Return the directories, files and subvolumes that a user names.
+
+    Args:
+        fs: The filesystem.
+        owned: The scan of it.
+        paths: Paths from the top level. If the filesystem is mounted, what is on it by this name
+            comes first.
+
+    Raises:
+        PathNotFoundError: There is no such path.
+    """
+    return [_mounted_entry(fs, owned, path) or owned.entry(path) for path in paths]
+
+
+def _mounted_entry(fs: FileSystem, owned: Ownership, path: str) -> Entry | None:
+    """Return what a path leads to on a mounted filesystem; None if it leads to somewhere else."""
+    from btrfs.errors import PathNotFoundError
+    from btrfs.ondisk.text import printable
+
+    inode = _inode_of(fs, path) if fs.mounted else None
+    if inode is None:
+        return None
+    entry = owned.directories().entry_of_inode(*inode)
+    if entry is None:
+        raise PathNotFoundError(
+            f"{printable(os.fsencode(path))} was not there when the filesystem was last committed",
+            hint="--fresh commits first",
+        )
+    return entry
+
+
+def _inode_of(fs: FileSystem, path: str) -> tuple[int, int] | None:
+    """Return subvolume and inode number of a path; None if it does not lead to this filesystem."""
+    from btrfs import ioctl
+
+    try:
+        status = os.lstat(path)
+        # A file is in the same subvolume as its directory, and need not be opened.
+        is_folder = stat.S_ISDIR(status.st_mode)
+        fd = os.open(path if is_folder else os.path.dirname(path) or ".", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        if ioctl.fs_info(fd).fsid != fs.fsid:
+            return None
+        return ioctl.ino_lookup(fd).treeid, status.st_ino
+    except OSError:
+        # It is no btrfs.
+        return None
+    finally:
+        os.close(fd)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from btrfs.ownership import (
         backref_walk as backref_walk,
         backrefs as backrefs,
+        compression as compression,
         containment as containment,
         directories as directories,
         duplicate_files as duplicate_files,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         places as places,
         references as references,
         root_sets as root_sets,
+        row_weights as row_weights,
         scanning as scanning,
         sizes as sizes,
         subvolume_files as subvolume_files,

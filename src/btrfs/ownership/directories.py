@@ -61,6 +61,14 @@ class Directories:
             is_freed[self.subvolume(tree).kept(deleted[tree])] = False
         return int(extents.num_bytes[is_freed].sum(dtype=np.int64))
 
+    def entry_of_inode(self, tree: int, inum: int) -> Entry | None:
+        """Return the directory or file that has an inode number; None if none has."""
+        if tree not in self.places.contained.paths:
+            return None
+        names = self.subvolume(tree).names
+        nodes = np.flatnonzero(names.inum == inum)
+        return Entry(tree, int(nodes[0]), self) if len(nodes) else None
+
     def entry(self, path: bytes) -> Entry | None:
         """Return what has a path from the top level; None if nothing has."""
         found: Entry | None = Entry(constants.FS_TREE_OBJECTID, 0, self)
