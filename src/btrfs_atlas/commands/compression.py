@@ -112,7 +112,7 @@ def _print_json(owned: Ownership, chosen: list[Entry] | None, found: Compression
         "types": {
             name: {
                 **amounts._asdict(),
-                "of_this_inline": found.in_leaves.get(name, Amounts())._asdict(),
+                "inline": found.in_leaves.get(name, Amounts())._asdict(),
             }
             for name, amounts in found.by_type.items()
         },
