@@ -409,6 +409,8 @@ def _programs(asked: Asked) -> None:
             ["check", "--json"],
             ["heatmap", "--order", "4", "--show", "-v"],
             ["heatmap", "--order", "4", "--show", "-q", "--sort", "virtual", "--legend"],
+            ["compression"],
+            ["compression", "--json"],
             *(["duplicates", *form] for form in ((), ("--json",), ("--fdupes",))),
             *(["search", *what] for what in _SEARCHES),
             *(["search", "--format", "long", *what] for what in _SEARCHES),

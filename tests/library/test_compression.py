@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from btrfs import FileSystem
+from btrfs.ctree import FS_TREE_OBJECTID
 from btrfs.errors import BtrfsError, PathNotFoundError
 from btrfs.ownership import Ownership, compression, row_weights, scan
 from btrfs.ownership.compression import Amounts, Compression
+from btrfs.ownership.containment import containment
 from tests import support
 from tests.lab.populate import PAGE, compress
 from tests.lab.sharing import clone_whole, overwrite, share_space
@@ -210,6 +213,21 @@ def test_extents_written_in_parts(small: support.LoopFilesystem) -> None:
     for paths in (["begin"], ["middle"], ["clone"], ["begin", "clone"], ["clone", "begin"], [""]):
         assert_same(owned, small.mountpoint, [f"parts/{path}" for path in paths])
     assert_same(owned, small.mountpoint, [""])
+
+
+def test_lost_top_level(made: support.LoopFilesystem) -> None:
+    """Where the root item of the top level is lost, what is in other subvolumes is still told."""
+    with FileSystem(made.mountpoint, source="devices") as fs:
+        scanned = scan(fs).tables
+        top = next(owner for owner in scanned.owners if owner.tree == FS_TREE_OBJECTID)
+        others = [replace(owner, tree=0) if owner is top else owner for owner in scanned.owners]
+        owned = Ownership(fs.path, replace(scanned, owners=others), containment(fs, others))
+        assert_same(owned, made.mountpoint, ["home"])
+        names = ("home", "snapshot*", "writable", "links*")
+        subvolumes = [path.name for name in names for path in made.mountpoint.glob(name)]
+        assert 0 < owned.compression(subvolumes).files <= owned.compression().files
+        with pytest.raises(PathNotFoundError):
+            owned.compression(["overwritten"])
 
 
 def test_without_names(small: support.LoopFilesystem) -> None:

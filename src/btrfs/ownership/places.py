@@ -52,8 +52,8 @@ class Places:
         self._totals: dict[int, Totals] = {}
 
     def mask(self, trees: Iterable[int]) -> int:
-        """Return the bit mask of some trees."""
-        return mask_of(self._bits[tree] for tree in trees)
+        """Return the bit mask of some trees, without those whose root is lost."""
+        return mask_of(self._bits[tree] for tree in trees if tree in self._bits)
 
     @cached_property
     def shown_in(self) -> NDArray[np.int64]:

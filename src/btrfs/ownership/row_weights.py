@@ -93,13 +93,14 @@ class RowWeights:
 
     def __init__(self, scanned: Scan, chosen: Sequence[Place]) -> None:
         self._scan = scanned
-        self._chosen = chosen
         self._bits = {owner.tree: bit for bit, owner in enumerate(scanned.owners)}
-        trees = Counter(place.tree for place in chosen if place.names is None)
+        # The root of the top level may be lost.
+        self._chosen = [place for place in chosen if place.tree in self._bits]
+        trees = Counter(place.tree for place in self._chosen if place.names is None)
         self._whole = _WholeSubvolumes(scanned, {self._bits[tree]: trees[tree] for tree in trees})
         self._parts = [
             _PartOfSubvolume(scanned, self._bits[tree], names)
-            for tree, names in _merged(chosen).items()
+            for tree, names in _merged(self._chosen).items()
         ]
         self.files = self._whole.files + sum(part.files for part in self._parts)
 
