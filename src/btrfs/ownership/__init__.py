@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         sizes as sizes,
         subvolume_files as subvolume_files,
         subvolumes as subvolumes,
+        summary as summary,
         tables as tables,
     )
     from btrfs.ownership.engine import Ownership as Ownership, scan as scan
