@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,38 @@ def test_sums(opened: FileSystem) -> None:
         assert home.with_snapshots.total > 10 * home.exclusive.total
         assert 0 < home.compressed < home.uncompressed
         assert sum(one.is_read_only_snapshot for one in subvolumes) == 4
+
+
+def test_arrow(opened: FileSystem) -> None:
+    with opened as fs:
+        owned = scan(fs)
+    tables = owned.to_arrow()
+    extents = tables["extents"].to_pydict()
+    assert sum(extents["num_bytes"]) == owned.tables.sizes.data.sum()
+    assert sum(extents["unreachable"]) == owned.entry().unreachable
+    sets = tables["sets"].to_pydict()
+    by_set = {tuple(trees): data for trees, data in zip(sets["trees"], sets["data"], strict=True)}
+    for trees, space in owned.shared_sets():
+        assert by_set[tuple(sorted(trees))] == space.data
+    assert len(tables["blocks"]) * fs.nodesize == owned.tables.sizes.metadata.sum()
+    links = tables["links"].to_pydict()
+    assert {b"snapshot of a snapshot", b"allocated", b"compressed"} & set(links["name"])
+    home = next(one.id for one in owned.subvolumes() if one.path == b"home")
+    inodes = tables["inodes"].to_pydict()
+    of_home = {
+        inum
+        for inum, number in zip(inodes["inum"], inodes["set_id"], strict=True)
+        if home in sets["trees"][number]
+    }
+    assert len(of_home) > 200
+    assert len(tables["references"]) == len(owned.tables.references)
+    assert tables["inline"].num_rows > 0
+
+
+def test_arrow_is_not_installed(opened: FileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with opened as fs, pytest.raises(BtrfsError, match="pyarrow is not installed"):
+        scan(fs, names=False).to_arrow()
 
 
 def test_no_such_subvolume(opened: FileSystem) -> None:

@@ -10,6 +10,7 @@ from btrfs._lazy import lazy_names
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from btrfs.ownership import (
+        arrow as arrow,
         backref_walk as backref_walk,
         backrefs as backrefs,
         compression as compression,

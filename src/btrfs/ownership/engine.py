@@ -30,6 +30,7 @@ from btrfs.ondisk import constants
 from btrfs.ondisk.items.inode import TimeSpec
 from btrfs.ondisk.items.root import RootItem
 from btrfs.ondisk.text import printable
+from btrfs.ownership.arrow import arrow_tables
 from btrfs.ownership.compression import Compression, compression_of
 from btrfs.ownership.containment import Containment, Representation, containment
 from btrfs.ownership.directories import Directories, Entry
@@ -41,6 +42,8 @@ from btrfs.ownership.scanning import Scan, scan_trees
 from btrfs.ownership.sizes import Space
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from btrfs.filesystem import FileSystem
 
 __all__ = ["Ownership", "Plan", "SubvolumeSpace", "scan"]
@@ -155,6 +158,14 @@ class Ownership:
         self.is_complete = not scanned.lost
         self._directories: dict[Representation, Directories] = {}
         self._deleted = self._mask(lambda owner: owner.kind is Kind.DELETED)
+
+    def to_arrow(self) -> dict[str, pa.Table]:
+        """Return what was read as Arrow tables; see :func:`btrfs.ownership.arrow.arrow_tables`.
+
+        Raises:
+            BtrfsError: pyarrow is not installed.
+        """
+        return arrow_tables(self.tables)
 
     @property
     def used(self) -> int:
