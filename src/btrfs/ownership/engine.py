@@ -16,23 +16,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from btrfs.errors import BtrfsError, PathNotFoundError
-from btrfs.ondisk import constants
-from btrfs.ondisk.items.inode import TimeSpec
-from btrfs.ondisk.items.root import RootItem
 from btrfs.ondisk.text import printable
 from btrfs.ownership.arrow import arrow_tables
 from btrfs.ownership.compression import Compression, compression_of
 from btrfs.ownership.containment import Containment, Representation, containment
+from btrfs.ownership.deletion_plan import Order, Plan, plan
 from btrfs.ownership.directories import Directories, Entry
 from btrfs.ownership.graph import Progress
 from btrfs.ownership.owners import Kind, Owner
@@ -40,6 +35,7 @@ from btrfs.ownership.places import Places
 from btrfs.ownership.root_sets import mask_of
 from btrfs.ownership.scanning import Scan, scan_trees
 from btrfs.ownership.sizes import Space
+from btrfs.ownership.subvolume_space import SubvolumeSpace, subvolume_spaces
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,67 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ownership", "Plan", "SubvolumeSpace", "scan"]
 
-_NO_UUID = UUID(int=0)
-
 _BY_AGE_AND_LENGTH = Representation()
-
-
-@dataclass(frozen=True, slots=True)
-class SubvolumeSpace:
-    """What a subvolume uses.
-
-    Attributes:
-        id: Its number, that of its tree.
-        path: Where it is, from the top level, without a leading slash; None if it is deleted.
-        parent_id: Number of the subvolume that it is in; 0 for the top level, or if it is deleted.
-        is_deleted: Whether it is deleted, but not yet cleaned up.
-        read_only: Whether it can only be read.
-        uuid: Its UUID; zero if Linux before 3.6 made it.
-        parent_uuid: UUID of the subvolume that it is a snapshot of; zero if it is none.
-        received_uuid: UUID of the subvolume that it was received from; zero if it was not.
-        otime: Time that it was made.
-        referenced: Bytes of all that it refers to.
-        exclusive: Bytes that no other subvolume refers to.
-        with_snapshots: Bytes that only it, its snapshots, their snapshots and so on refer to.
-        compressed: Bytes of data that is compressed.
-        uncompressed: Bytes of the same data when it is decompressed.
-    """
-
-    id: int
-    path: bytes | None
-    parent_id: int
-    is_deleted: bool
-    read_only: bool
-    uuid: UUID
-    parent_uuid: UUID
-    received_uuid: UUID
-    otime: TimeSpec
-    referenced: Space
-    exclusive: Space
-    with_snapshots: Space
-    compressed: int
-    uncompressed: int
-
-    @property
-    def is_read_only_snapshot(self) -> bool:
-        """Whether it is a copy that nothing writes to: a read-only snapshot, or received."""
-        copied = self.parent_uuid != _NO_UUID or self.received_uuid != _NO_UUID
-        return self.read_only and copied
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Subvolumes to delete.
-
-    Attributes:
-        ids: Their numbers, in the order in which they were chosen.
-        frees: What deleting all of them frees.
-        is_enough: Whether that is as much as was asked for.
-    """
-
-    ids: list[int]
-    frees: Space
-    is_enough: bool
 
 
 def scan(
@@ -184,33 +120,7 @@ class Ownership:
         Args:
             physical: Count the bytes on devices, with redundancy.
         """
-        contained = self.contained
-        referenced, exclusive = self._referenced(physical=physical)
-        compressed, uncompressed = self._compressed
-        found = []
-        for bit, owner in enumerate(self.tables.owners):
-            item = owner.item
-            if item is None or owner.kind not in (Kind.SUBVOLUME, Kind.DELETED):
-                continue
-            found.append(
-                SubvolumeSpace(
-                    id=owner.tree,
-                    path=contained.paths.get(owner.tree),
-                    parent_id=contained.parents.get(owner.tree, 0),
-                    is_deleted=owner.kind is Kind.DELETED,
-                    read_only=bool(item.flags & constants.ROOT_SUBVOL_RDONLY),
-                    uuid=item.uuid,
-                    parent_uuid=item.parent_uuid,
-                    received_uuid=item.received_uuid,
-                    otime=item.otime,
-                    referenced=Space(*referenced[bit].tolist()),
-                    exclusive=Space(*exclusive[bit].tolist()),
-                    with_snapshots=self.only_in(self._family(item), physical=physical),
-                    compressed=int(compressed[bit]),
-                    uncompressed=int(uncompressed[bit]),
-                )
-            )
-        return found
+        return subvolume_spaces(self.tables, self.contained, physical=physical)
 
     def matching(self, pattern: str) -> list[int]:
         """Return the numbers of the subvolumes that a number, a path or a pattern of paths means.
@@ -282,7 +192,7 @@ class Ownership:
         self,
         wanted: int,
         *,
-        order: Literal["oldest", "fewest"] = "oldest",
+        order: Order = "oldest",
         candidates: Collection[int] | None = None,
     ) -> Plan:
         """Return which subvolumes to delete so that bytes become free.
@@ -300,15 +210,8 @@ class Ownership:
         if candidates is None:
             candidates = [one.id for one in self.subvolumes() if one.is_read_only_snapshot]
         self._mask_of_ids(candidates)
-        left = sorted(candidates, key=self._age)
-        chosen: list[int] = []
-        frees = Space(0, 0)
-        while left and frees.total < wanted:
-            best = self._most_freeing(chosen, left) if order == "fewest" else left[0]
-            left.remove(best)
-            chosen.append(best)
-            frees = self.freed_by(chosen)
-        return Plan(chosen, frees, frees.total >= wanted)
+        bits = [self._bits[tree] for tree in candidates]
+        return plan(self.tables, wanted, bits, self._deleted, order)
 
     # Directories and files.
 
@@ -364,89 +267,6 @@ class Ownership:
         chosen = [b""] if paths is None else paths
         entries = [path if isinstance(path, Entry) else self.entry(path) for path in chosen]
         return compression_of(self.tables, entries)
-
-    def _most_freeing(self, chosen: list[int], left: list[int]) -> int:
-        """Return which of the subvolumes that are left frees most beside those that are chosen.
-
-        Where none frees anything alone, it is the one with the most that few others share.
-        """
-        gone = self._mask_of_ids(chosen) | self._deleted
-        bits = {tree: 1 << self._bits[tree] for tree in left}
-        totals = (self.tables.sizes.data + self.tables.sizes.metadata).sum(axis=1).tolist()
-        alone = dict.fromkeys(bits.values(), 0)
-        shares = dict.fromkeys(bits.values(), 0.0)
-        possible = sum(bits.values())
-        for mask, total in zip(self.tables.sets.masks, totals, strict=True):
-            rest = mask & ~gone
-            if not total or not rest or rest & ~possible:
-                continue
-            for bit in shares:
-                if rest & bit:
-                    shares[bit] += total / rest.bit_count()
-            if rest in alone:
-                alone[rest] += total
-        return max(left, key=lambda tree: (alone[bits[tree]], shares[bits[tree]]))
-
-    def _age(self, tree: int) -> tuple[int, int, int]:
-        """Return what sorts subvolumes by their age, the oldest first."""
-        item = self.tables.owners[self._bits[tree]].item
-        assert item is not None
-        return item.otime.sec, item.otime.nsec, tree
-
-    def _referenced(self, *, physical: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return for each owner the bytes of data and of metadata, referenced and exclusive."""
-        sizes, sets = self.tables.sizes, self.tables.sets
-        weights = sizes.factors if physical else np.ones(len(sizes.factors))
-        by_set = np.stack([sizes.data @ weights, sizes.metadata @ weights], axis=1)
-        count = len(self.tables.owners)
-        referenced = np.zeros((count, 2))
-        exclusive = np.zeros((count, 2))
-        for chosen, members in sets.members(count):
-            referenced += members.T.astype(np.float64) @ by_set[chosen]
-            alone = members & (members.sum(axis=1) == 1)[:, None]
-            exclusive += alone.T.astype(np.float64) @ by_set[chosen]
-        return np.rint(referenced).astype(np.int64), np.rint(exclusive).astype(np.int64)
-
-    @cached_property
-    def _compressed(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Bytes of compressed data of each owner, as on disk and decompressed."""
-        extents, sets = self.tables.extents, self.tables.sets
-        chosen = extents.compression != constants.COMPRESS_NONE
-        ids = extents.set_id[chosen].astype(np.intp)
-        by_set = np.stack(
-            [
-                np.bincount(ids, column[chosen], len(sets))
-                for column in (extents.num_bytes, extents.ram_bytes)
-            ],
-            axis=1,
-        )
-        count = len(self.tables.owners)
-        sums = np.zeros((count, 2))
-        for some, members in sets.members(count):
-            sums += members.T.astype(np.float64) @ by_set[some]
-        return sums[:, 0].astype(np.int64), sums[:, 1].astype(np.int64)
-
-    def _family(self, item: RootItem) -> list[int]:
-        """Return the numbers of a subvolume, its snapshots, their snapshots and so on."""
-        family, uuids = {item.objectid}, [item.uuid]
-        while uuids:
-            uuid = uuids.pop()
-            if uuid == _NO_UUID:
-                continue
-            for tree, other in self._snapshots.get(uuid, ()):
-                if tree not in family:
-                    family.add(tree)
-                    uuids.append(other)
-        return sorted(family)
-
-    @cached_property
-    def _snapshots(self) -> dict[UUID, list[tuple[int, UUID]]]:
-        """Number and UUID of the snapshots of each subvolume, by its UUID."""
-        found: dict[UUID, list[tuple[int, UUID]]] = {}
-        for owner in self.tables.owners:
-            if owner.tree in self._bits and owner.item is not None:
-                found.setdefault(owner.item.parent_uuid, []).append((owner.tree, owner.item.uuid))
-        return found
 
     @cached_property
     def _bits(self) -> dict[int, int]:

@@ -7,7 +7,7 @@ number. Unions are worked out for each different combination of sets, not for ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ class RootSets:
         self.masks: list[int] = [0]
         self._ids: dict[int, int] = {0: EMPTY}
         self._unions: dict[frozenset[int], int] = {}
+        self._packed = _packed(self.masks)
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -99,10 +100,6 @@ class RootSets:
         """Return for each set the number of the one that it becomes by a change of its mask."""
         return np.array([self.id_of(change(mask)) for mask in self.masks.copy()], np.uint32)
 
-    def where(self, condition: Callable[[int], bool]) -> NDArray[np.bool_]:
-        """Return for each set whether a condition of its mask holds."""
-        return np.array([condition(mask) for mask in self.masks], np.bool_)
-
     def members(self, roots: int) -> Iterator[tuple[slice, NDArray[np.bool_]]]:
         """Yield which roots are in which sets, some thousands of sets at a time.
 
@@ -112,21 +109,34 @@ class RootSets:
         Yields:
             The numbers of the sets, and a table with a row per set and a column per root.
         """
-        size = -(-roots // 8)
         for begin in range(0, len(self.masks), _SETS_AT_A_TIME):
-            masks = self.masks[begin : begin + _SETS_AT_A_TIME]
-            packed = b"".join(mask.to_bytes(size, "little") for mask in masks)
-            bits = np.frombuffer(packed, np.uint8).reshape(len(masks), size)
-            table = np.unpackbits(bits, axis=1, count=roots, bitorder="little").view(np.bool_)
-            yield slice(begin, begin + len(masks)), table
+            some = slice(begin, min(begin + _SETS_AT_A_TIME, len(self.masks)))
+            bits = np.ascontiguousarray(self._words[some]).view(np.uint8)
+            table = np.unpackbits(bits, axis=1, bitorder="little")[:, :roots].view(np.bool_)
+            if table.shape[1] < roots:
+                table = np.pad(table, ((0, 0), (0, roots - table.shape[1])))
+            yield some, table
 
     def within(self, roots: int) -> NDArray[np.bool_]:
         """Return which sets have some roots, and none but those of a bit mask."""
-        return self.where(lambda mask: mask != 0 and not mask & ~roots)
+        outside = ((self._words & ~self._as_words(roots)) != 0).any(axis=1)
+        return np.asarray(~outside & (np.arange(len(self.masks)) != EMPTY))
 
     def meeting(self, roots: int) -> NDArray[np.bool_]:
         """Return which sets have any root of a bit mask."""
-        return self.where(lambda mask: bool(mask & roots))
+        return np.asarray(((self._words & self._as_words(roots)) != 0).any(axis=1))
+
+    @property
+    def _words(self) -> NDArray[np.uint64]:
+        """The sets as rows of 64 bits each."""
+        if len(self._packed) != len(self.masks):
+            self._packed = _packed(self.masks)
+        return self._packed
+
+    def _as_words(self, roots: int) -> NDArray[np.uint64]:
+        """Return a bit mask as a row of that table; roots that are in no set are left out."""
+        width = self._words.shape[1]
+        return np.asarray(_packed([roots & ((1 << 64 * width) - 1)], width)[0])
 
 
 def mask_of(bits: Iterable[int]) -> int:
@@ -135,3 +145,10 @@ def mask_of(bits: Iterable[int]) -> int:
     for bit in bits:
         mask |= 1 << bit
     return mask
+
+
+def _packed(masks: Sequence[int], width: int | None = None) -> NDArray[np.uint64]:
+    """Return bit masks as rows of 64 bits each, little-endian, as many as the largest needs."""
+    width = width or max(1, -(-max(mask.bit_length() for mask in masks) // 64))
+    data = b"".join(mask.to_bytes(8 * width, "little") for mask in masks)
+    return np.frombuffer(data, "<u8").reshape(len(masks), width)

@@ -1,0 +1,153 @@
+"""How much each subvolume uses, by itself and with others, from what a scan has read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btrfs.ondisk import constants
+from btrfs.ondisk.items.inode import TimeSpec
+from btrfs.ownership.containment import Containment
+from btrfs.ownership.owners import Kind, Owner
+from btrfs.ownership.root_sets import mask_of
+from btrfs.ownership.scanning import Scan
+from btrfs.ownership.sizes import Space
+
+__all__ = ["SubvolumeSpace", "subvolume_spaces"]
+
+_NO_UUID = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class SubvolumeSpace:
+    """What a subvolume uses.
+
+    Attributes:
+        id: Its number, that of its tree.
+        path: Where it is, from the top level, without a leading slash; None if it is deleted.
+        parent_id: Number of the subvolume that it is in; 0 for the top level, or if it is deleted.
+        is_deleted: Whether it is deleted, but not yet cleaned up.
+        read_only: Whether it can only be read.
+        uuid: Its UUID; zero if Linux before 3.6 made it.
+        parent_uuid: UUID of the subvolume that it is a snapshot of; zero if it is none.
+        received_uuid: UUID of the subvolume that it was received from; zero if it was not.
+        otime: Time that it was made.
+        referenced: Bytes of all that it refers to.
+        exclusive: Bytes that no other subvolume refers to.
+        with_snapshots: Bytes that only it, its snapshots, their snapshots and so on refer to.
+        compressed: Bytes of data that is compressed.
+        uncompressed: Bytes of the same data when it is decompressed.
+    """
+
+    id: int
+    path: bytes | None
+    parent_id: int
+    is_deleted: bool
+    read_only: bool
+    uuid: UUID
+    parent_uuid: UUID
+    received_uuid: UUID
+    otime: TimeSpec
+    referenced: Space
+    exclusive: Space
+    with_snapshots: Space
+    compressed: int
+    uncompressed: int
+
+    @property
+    def is_read_only_snapshot(self) -> bool:
+        """Whether it is a copy that nothing writes to: a read-only snapshot, or received."""
+        copied = self.parent_uuid != _NO_UUID or self.received_uuid != _NO_UUID
+        return self.read_only and copied
+
+
+def subvolume_spaces(
+    scanned: Scan, contained: Containment, *, physical: bool = False
+) -> list[SubvolumeSpace]:
+    """Return what each subvolume uses, those included that are being deleted.
+
+    Args:
+        scanned: What was read.
+        contained: How the subvolumes are inside each other.
+        physical: Count the bytes on devices, with redundancy.
+    """
+    referenced, exclusive = _referenced(scanned, physical=physical)
+    compressed = _compressed(scanned)
+    families = _families(scanned.owners)
+    found = []
+    for bit, owner in enumerate(scanned.owners):
+        item = owner.item
+        if item is None or bit not in families:
+            continue
+        within = scanned.sets.within(mask_of(families[bit]))
+        found.append(
+            SubvolumeSpace(
+                id=owner.tree,
+                path=contained.paths.get(owner.tree),
+                parent_id=contained.parents.get(owner.tree, 0),
+                is_deleted=owner.kind is Kind.DELETED,
+                read_only=bool(item.flags & constants.ROOT_SUBVOL_RDONLY),
+                uuid=item.uuid,
+                parent_uuid=item.parent_uuid,
+                received_uuid=item.received_uuid,
+                otime=item.otime,
+                referenced=Space(*referenced[bit].tolist()),
+                exclusive=Space(*exclusive[bit].tolist()),
+                with_snapshots=scanned.sizes.of(within, physical=physical),
+                compressed=int(compressed[bit, 0]),
+                uncompressed=int(compressed[bit, 1]),
+            )
+        )
+    return found
+
+
+def _referenced(scanned: Scan, *, physical: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return for each owner the bytes of data and of metadata, referenced and exclusive."""
+    sizes, sets = scanned.sizes, scanned.sets
+    weights = sizes.factors if physical else np.ones(len(sizes.factors))
+    by_set = np.stack([sizes.data @ weights, sizes.metadata @ weights], axis=1)
+    count = len(scanned.owners)
+    referenced, exclusive = np.zeros((2, count, 2))
+    for chosen, members in sets.members(count):
+        referenced += members.T.astype(np.float64) @ by_set[chosen]
+        alone = members & (members.sum(axis=1) == 1)[:, None]
+        exclusive += alone.T.astype(np.float64) @ by_set[chosen]
+    return np.rint(referenced).astype(np.int64), np.rint(exclusive).astype(np.int64)
+
+
+def _compressed(scanned: Scan) -> NDArray[np.int64]:
+    """Return for each owner the bytes of its compressed data, on disk and decompressed."""
+    extents, sets = scanned.extents, scanned.sets
+    chosen = extents.compression != constants.COMPRESS_NONE
+    ids = extents.set_id[chosen].astype(np.intp)
+    columns = (extents.num_bytes, extents.ram_bytes)
+    by_set = np.stack([np.bincount(ids, one[chosen], len(sets)) for one in columns], axis=1)
+    sums = np.zeros((len(scanned.owners), 2))
+    for some, members in sets.members(len(scanned.owners)):
+        sums += members.T.astype(np.float64) @ by_set[some]
+    return sums.astype(np.int64)
+
+
+def _families(owners: Sequence[Owner]) -> dict[int, set[int]]:
+    """Return for each subvolume it, its snapshots, their snapshots and so on, all as bits."""
+    snapshots: dict[UUID, list[int]] = {}
+    uuids: dict[int, UUID] = {}
+    for bit, owner in enumerate(owners):
+        if owner.kind in (Kind.SUBVOLUME, Kind.DELETED) and owner.item is not None:
+            uuids[bit] = owner.item.uuid
+            snapshots.setdefault(owner.item.parent_uuid, []).append(bit)
+    # Without a UUID, snapshots of it are not known.
+    snapshots.pop(_NO_UUID, None)
+    families = {}
+    for bit in uuids:
+        family, left = {bit}, [bit]
+        while left:
+            new = set(snapshots.get(uuids[left.pop()], ())) - family
+            family |= new
+            left += new
+        families[bit] = family
+    return families
