@@ -35,7 +35,7 @@ from btrfs.ownership.places import Places
 from btrfs.ownership.root_sets import mask_of
 from btrfs.ownership.scanning import Scan, scan_trees
 from btrfs.ownership.sizes import Space
-from btrfs.ownership.subvolume_space import SubvolumeSpace, subvolume_spaces
+from btrfs.ownership.subvolume_space import SubvolumeSpace, is_read_only_copy, subvolume_spaces
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -208,7 +208,11 @@ class Ownership:
             BtrfsError: There is no such subvolume.
         """
         if candidates is None:
-            candidates = [one.id for one in self.subvolumes() if one.is_read_only_snapshot]
+            candidates = [
+                owner.tree
+                for owner in self.tables.owners
+                if owner.kind is Kind.SUBVOLUME and owner.item and is_read_only_copy(owner.item)
+            ]
         self._mask_of_ids(candidates)
         bits = [self._bits[tree] for tree in candidates]
         return plan(self.tables, wanted, bits, self._deleted, order)

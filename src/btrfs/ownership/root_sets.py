@@ -8,6 +8,7 @@ number. Unions are worked out for each different combination of sets, not for ea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ EMPTY = 0
 
 _SETS_AT_A_TIME = 4096
 
+_IDS_AT_A_TIME = 1 << 16
+
 
 class RootSets:
     """All sets of roots that have come up.
@@ -32,7 +35,6 @@ class RootSets:
     def __init__(self) -> None:
         self.masks: list[int] = [0]
         self._ids: dict[int, int] = {0: EMPTY}
-        self._unions: dict[frozenset[int], int] = {}
         self._packed = _packed(self.masks)
 
     def __len__(self) -> int:
@@ -78,23 +80,31 @@ class RootSets:
         sample = order[is_new]
         which = np.empty(len(order), np.intp)
         which[order] = np.cumsum(is_new) - 1
-        begin = first[groups[sample]].tolist()
-        end = np.append(first, len(ids))[groups[sample] + 1].tolist()
-        of_samples = [
-            self._union(frozenset(ids[first_id:end_id].tolist()))
-            for first_id, end_id in zip(begin, end, strict=True)
-        ]
-        return np.array(of_samples, np.uint32)[which]
+        begin = first[groups[sample]]
+        count = np.append(first, len(ids))[groups[sample] + 1] - begin
+        return self._united(ids, begin, count)[which]
 
-    def _union(self, numbers: frozenset[int]) -> int:
-        """Return the union of some sets."""
-        found = self._unions.get(numbers)
-        if found is None:
-            mask = 0
-            for number in numbers:
-                mask |= self.masks[number]
-            found = self._unions[numbers] = self.id_of(mask)
-        return found
+    def _united(self, ids: SetIds, begin: NDArray[np.int64], count: NDArray[np.int64]) -> SetIds:
+        """Return the union of the sets in each of some runs.
+
+        Args:
+            ids: Numbers of sets.
+            begin: Where each run begins.
+            count: How many entries it has, at least one.
+        """
+        words = self._words
+        # Some runs at a time, as all their sets together may be large.
+        parts = np.searchsorted(
+            np.cumsum(count), np.arange(0, count.sum(), _IDS_AT_A_TIME), "right"
+        )
+        unions: list[int] = []
+        for one, other in pairwise(np.unique([0, *parts.tolist(), len(begin)]).tolist()):
+            lengths = count[one:other]
+            first = np.cumsum(lengths) - lengths
+            index = np.repeat(begin[one:other] - first, lengths) + np.arange(lengths.sum())
+            rows = np.bitwise_or.reduceat(words[ids[index]], first, axis=0)
+            unions += [self.id_of(int.from_bytes(row.tobytes(), "little")) for row in rows]
+        return np.array(unions, np.uint32)
 
     def replaced(self, change: Callable[[int], int]) -> SetIds:
         """Return for each set the number of the one that it becomes by a change of its mask."""

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from btrfs.ondisk import constants
 from btrfs.ondisk.items.inode import TimeSpec
+from btrfs.ondisk.items.root import RootItem
 from btrfs.ownership.containment import Containment
 from btrfs.ownership.owners import Kind, Owner
 from btrfs.ownership.root_sets import mask_of
 from btrfs.ownership.scanning import Scan
 from btrfs.ownership.sizes import Space
 
-__all__ = ["SubvolumeSpace", "subvolume_spaces"]
+__all__ = ["SubvolumeSpace", "is_read_only_copy", "subvolume_spaces"]
 
 _NO_UUID = UUID(int=0)
 
@@ -75,15 +76,16 @@ def subvolume_spaces(
         contained: How the subvolumes are inside each other.
         physical: Count the bytes on devices, with redundancy.
     """
-    referenced, exclusive = _referenced(scanned, physical=physical)
-    compressed = _compressed(scanned)
+    referenced, compressed = _referenced(scanned, physical=physical)
+    exclusive = _exclusive(scanned, physical=physical)
     families = _families(scanned.owners)
     found = []
     for bit, owner in enumerate(scanned.owners):
         item = owner.item
         if item is None or bit not in families:
             continue
-        within = scanned.sets.within(mask_of(families[bit]))
+        alone = Space(*exclusive.get(bit, (0, 0)))
+        within = scanned.sets.within(mask_of(families[bit])) if len(families[bit]) > 1 else None
         found.append(
             SubvolumeSpace(
                 id=owner.tree,
@@ -96,8 +98,10 @@ def subvolume_spaces(
                 received_uuid=item.received_uuid,
                 otime=item.otime,
                 referenced=Space(*referenced[bit].tolist()),
-                exclusive=Space(*exclusive[bit].tolist()),
-                with_snapshots=scanned.sizes.of(within, physical=physical),
+                exclusive=alone,
+                with_snapshots=alone
+                if within is None
+                else scanned.sizes.of(within, physical=physical),
                 compressed=int(compressed[bit, 0]),
                 uncompressed=int(compressed[bit, 1]),
             )
@@ -105,31 +109,49 @@ def subvolume_spaces(
     return found
 
 
+def is_read_only_copy(item: RootItem) -> bool:
+    """Return whether a subvolume is a copy that nothing writes to: a snapshot, or received."""
+    copied = item.parent_uuid != _NO_UUID or item.received_uuid != _NO_UUID
+    return bool(item.flags & constants.ROOT_SUBVOL_RDONLY) and copied
+
+
 def _referenced(scanned: Scan, *, physical: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return for each owner the bytes of data and of metadata, referenced and exclusive."""
-    sizes, sets = scanned.sizes, scanned.sets
-    weights = sizes.factors if physical else np.ones(len(sizes.factors))
-    by_set = np.stack([sizes.data @ weights, sizes.metadata @ weights], axis=1)
-    count = len(scanned.owners)
-    referenced, exclusive = np.zeros((2, count, 2))
-    for chosen, members in sets.members(count):
-        referenced += members.T.astype(np.float64) @ by_set[chosen]
-        alone = members & (members.sum(axis=1) == 1)[:, None]
-        exclusive += alone.T.astype(np.float64) @ by_set[chosen]
-    return np.rint(referenced).astype(np.int64), np.rint(exclusive).astype(np.int64)
+    """Return what each owner refers to.
 
-
-def _compressed(scanned: Scan) -> NDArray[np.int64]:
-    """Return for each owner the bytes of its compressed data, on disk and decompressed."""
-    extents, sets = scanned.extents, scanned.sets
+    Returns:
+        Bytes of data and of metadata; and bytes of compressed data, on disk and decompressed.
+    """
+    sets, extents = scanned.sets, scanned.extents
     chosen = extents.compression != constants.COMPRESS_NONE
     ids = extents.set_id[chosen].astype(np.intp)
     columns = (extents.num_bytes, extents.ram_bytes)
-    by_set = np.stack([np.bincount(ids, one[chosen], len(sets)) for one in columns], axis=1)
-    sums = np.zeros((len(scanned.owners), 2))
+    by_set = [
+        *_by_set(scanned, physical=physical),
+        *(np.bincount(ids, column[chosen], len(sets)) for column in columns),
+    ]
+    values = np.stack(by_set, axis=1)
+    sums = np.zeros((len(scanned.owners), len(by_set)))
     for some, members in sets.members(len(scanned.owners)):
-        sums += members.T.astype(np.float64) @ by_set[some]
-    return sums.astype(np.int64)
+        sums += members.T.astype(np.float64) @ values[some]
+    rounded = np.rint(sums).astype(np.int64)
+    return rounded[:, :2], rounded[:, 2:]
+
+
+def _exclusive(scanned: Scan, *, physical: bool) -> dict[int, tuple[int, int]]:
+    """Return the bytes of data and of metadata that only one owner refers to, by its bit."""
+    data, metadata = (column.tolist() for column in _by_set(scanned, physical=physical))
+    return {
+        mask.bit_length() - 1: (round(data[number]), round(metadata[number]))
+        for number, mask in enumerate(scanned.sets.masks)
+        if mask.bit_count() == 1
+    }
+
+
+def _by_set(scanned: Scan, *, physical: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the bytes of data and of metadata of each set."""
+    sizes = scanned.sizes
+    weights = sizes.factors if physical else np.ones(len(sizes.factors))
+    return sizes.data @ weights, sizes.metadata @ weights
 
 
 def _families(owners: Sequence[Owner]) -> dict[int, set[int]]:

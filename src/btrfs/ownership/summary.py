@@ -19,6 +19,8 @@ __all__ = ["Share", "Summary", "summary"]
 
 _LARGEST = 5
 
+_TRIED = 50
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -70,7 +72,10 @@ def summary(owned: Ownership) -> Summary:
     subvolumes = owned.subvolumes()
     paths = {one.id: one.path for one in subvolumes}
     snapshots = [one.id for one in subvolumes if one.is_read_only_snapshot]
-    frees = [Share(tree, paths[tree], owned.freed_by([tree])) for tree in snapshots]
+    # What others share with deleted subvolumes is freed, too, but to try all would take long.
+    by_size = sorted(subvolumes, key=lambda one: one.exclusive.total, reverse=True)
+    tried = [one.id for one in by_size if one.is_read_only_snapshot][:_TRIED]
+    frees = [Share(tree, paths[tree], owned.freed_by([tree])) for tree in tried]
     best = max(frees, key=lambda share: share.space.total, default=None)
     extents = owned.tables.extents
     compressed = extents.compression != constants.COMPRESS_NONE
