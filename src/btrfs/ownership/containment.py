@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -79,22 +79,15 @@ class Containment:
             found += (mount.tree for mount in self.mounts.get(one, ()))
         return found
 
-    def above(self, tree: int) -> list[int]:
-        """Return the numbers of a subvolume and of those that it is in, outwards."""
-        found = [tree]
-        while (parent := self.parents.get(found[-1])) is not None:
-            found.append(parent)
+    @property
+    def preorder(self) -> list[int]:
+        """The numbers of all subvolumes from the top level, each before those that are in it."""
+        found, left = [], [_TOP]
+        while left:
+            tree = left.pop()
+            found.append(tree)
+            left += (mount.tree for mount in self.mounts.get(tree, ()))
         return found
-
-    def common(self, trees: Iterable[int]) -> int:
-        """Return the innermost subvolume that is, or has in it, all of some."""
-        lines = [self.above(tree)[::-1] for tree in trees]
-        common = _TOP
-        for steps in zip(*lines, strict=False):
-            if len(set(steps)) > 1:
-                break
-            common = steps[0]
-        return common
 
 
 def containment(fs: FileSystem, owners: Sequence[Owner]) -> Containment:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from btrfs.ondisk import constants
 from btrfs.ownership.containment import Containment, Representation, representatives
 from btrfs.ownership.root_sets import mask_of
 from btrfs.ownership.scanning import Scan
@@ -49,11 +50,17 @@ class Places:
         self.contained = contained
         self.rule = rule
         self._bits = {owner.tree: bit for bit, owner in enumerate(scanned.owners)}
-        self._totals: dict[int, Totals] = {}
+
+    def bits(self, trees: Iterable[int]) -> list[int]:
+        """Return the bit of each of some trees in sets of roots.
+
+        A tree whose root is lost has one that is in no set.
+        """
+        return [self._bits.get(tree, len(self._bits)) for tree in trees]
 
     def mask(self, trees: Iterable[int]) -> int:
-        """Return the bit mask of some trees, without those whose root is lost."""
-        return mask_of(self._bits[tree] for tree in trees if tree in self._bits)
+        """Return the bit mask of some trees."""
+        return mask_of(self.bits(trees))
 
     @cached_property
     def shown_in(self) -> NDArray[np.int64]:
@@ -63,13 +70,15 @@ class Places:
     @cached_property
     def home(self) -> NDArray[np.int64]:
         """Of each set, the innermost subvolume with all of its roots in it; 0 if there is none."""
-        trees = [owner.tree for owner in self.scan.owners]
-        found = np.zeros(len(self.scan.sets), np.int64)
-        for number, mask in enumerate(self.scan.sets.masks):
-            members = [tree for bit, tree in enumerate(trees) if mask >> bit & 1]
-            if members and all(tree in self.contained.paths for tree in members):
-                found[number] = self.contained.common(members)
-        return found
+        trees, end, parent = self._nesting
+        first, last = self.scan.sets.first_and_last(self.bits(trees.tolist()))
+        others = [owner.tree for owner in self.scan.owners if owner.tree not in set(trees.tolist())]
+        is_inside = (last >= 0) & ~self.scan.sets.meeting(self.mask(others))
+        found = np.where(is_inside, first, 0)
+        last = np.where(is_inside, last, 0)
+        while len(left := np.flatnonzero(end[found] <= last)):
+            found[left] = parent[found[left]]
+        return np.where(is_inside, trees[found], 0)
 
     @cached_property
     def data_by_set(self) -> NDArray[np.int64]:
@@ -85,15 +94,65 @@ class Places:
 
     def totals(self, tree: int) -> Totals:
         """Return the bytes of a subvolume with all that are in it."""
-        if tree not in self._totals:
-            trees = self.contained.within(tree)
-            mask = self.mask(trees)
-            shown = np.isin(self.shown_in, trees)
-            data = self.data_by_set
-            self._totals[tree] = Totals(
-                represented=int(data[shown].sum()),
-                exclusive=int(data[self.scan.sets.within(mask)].sum()),
-                referenced=int(data[self.scan.sets.meeting(mask)].sum()),
-                unreachable=int(self.unreachable_by_set[shown].sum()),
-            )
         return self._totals[tree]
+
+    def is_read_only(self, tree: int) -> bool:
+        """Return whether a subvolume can only be read."""
+        item = self.scan.owners[self._bits[tree]].item
+        return item is not None and bool(item.flags & constants.ROOT_SUBVOL_RDONLY)
+
+    @cached_property
+    def _nesting(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The subvolumes in preorder: their numbers, where those inside end, and their parents.
+
+        Ends and parents are indexes; the top level is its own parent.
+        """
+        trees = self.contained.preorder
+        index = {tree: number for number, tree in enumerate(trees)}
+        parent = [index.get(self.contained.parents.get(tree, 0), 0) for tree in trees]
+        end = list(range(1, len(trees) + 1))
+        for number in range(len(trees) - 1, 0, -1):
+            end[parent[number]] = max(end[parent[number]], end[number])
+        return np.array(trees, np.int64), np.array(end, np.int64), np.array(parent, np.int64)
+
+    @cached_property
+    def _totals(self) -> dict[int, Totals]:
+        """The bytes of each subvolume with all that are in it."""
+        trees, _, _ = self._nesting
+        columns = (
+            self._sums_inside(self.shown_in, self.data_by_set),
+            self._sums_inside(self.home, self.data_by_set),
+            self._referenced(),
+            self._sums_inside(self.shown_in, self.unreachable_by_set),
+        )
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return {tree: Totals(*row) for tree, row in zip(trees.tolist(), rows, strict=True)}
+
+    def _sums_inside(
+        self, tree_of_set: NDArray[np.int64], values: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return the sums of values over the sets of each subvolume and of those in it."""
+        trees, end, _ = self._nesting
+        order = np.argsort(trees)
+        found = np.minimum(np.searchsorted(trees[order], tree_of_set), len(trees) - 1)
+        index = order[found]
+        is_subvolume = trees[index] == tree_of_set
+        running = np.zeros(len(trees) + 1, np.int64)
+        np.add.at(running, index[is_subvolume] + 1, values[is_subvolume])
+        np.cumsum(running, out=running)
+        return running[end] - running[:-1]
+
+    def _referenced(self) -> NDArray[np.int64]:
+        """Return the bytes that each subvolume uses with those in it, in preorder."""
+        trees, end, _ = self._nesting
+        bits = self.bits(trees.tolist())
+        has_inside = np.flatnonzero(end > np.arange(len(trees)) + 1).tolist()
+        found = np.zeros(len(trees), np.int64)
+        for some, members in self.scan.sets.members(len(self._bits) + 1):
+            ordered = members[:, bits]
+            data = self.data_by_set[some]
+            sums = data @ ordered.astype(np.int64)
+            for index in has_inside:
+                sums[index] = data[ordered[:, index : end[index]].any(axis=1)].sum()
+            found += sums
+        return found

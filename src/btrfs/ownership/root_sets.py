@@ -114,7 +114,7 @@ class RootSets:
         """Yield which roots are in which sets, some thousands of sets at a time.
 
         Args:
-            roots: How many roots there are.
+            roots: How many roots to tell of, from the first.
 
         Yields:
             The numbers of the sets, and a table with a row per set and a column per root.
@@ -126,6 +126,27 @@ class RootSets:
             if table.shape[1] < roots:
                 table = np.pad(table, ((0, 0), (0, roots - table.shape[1])))
             yield some, table
+
+    def first_and_last(self, bits: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return for each set the first and the last of some roots that are in it.
+
+        Args:
+            bits: The bit of each root, in the order that counts; each at most once.
+
+        Returns:
+            Indexes in `bits`. Of a set with none of the roots, the first is beyond the last root,
+            and the last is -1.
+        """
+        first = np.full(len(self), len(bits), np.int64)
+        last = np.full(len(self), -1, np.int64)
+        if not bits:
+            return first, last
+        for some, members in self.members(max(bits) + 1):
+            ordered = members[:, bits]
+            has_any = ordered.any(axis=1)
+            first[some] = np.where(has_any, ordered.argmax(axis=1), len(bits))
+            last[some] = np.where(has_any, len(bits) - 1 - ordered[:, ::-1].argmax(axis=1), -1)
+        return first, last
 
     def within(self, roots: int) -> NDArray[np.bool_]:
         """Return which sets have some roots, and none but those of a bit mask."""

@@ -253,7 +253,7 @@ class SubvolumeFiles:
         """Add the bytes of what belongs to this subvolume, at the lowest nodes with all uses."""
         names, uses = self.names, self.uses
         home = self._places.home == self.tree
-        first_mount, last_mount = self._mounts_of_sets(home)
+        first_mount, last_mount = self._mounts_of_sets()
         set_ids = self._scan.extents.set_id[uses.extent]
         chosen = home[set_ids]
         first, last = (np.append(nodes, 0) for nodes in names.first_and_last)
@@ -272,22 +272,20 @@ class SubvolumeFiles:
         ancestors = names.common_ancestor(first_mount[ids], last_mount[ids])
         np.add.at(exclusive, ancestors, self._places.data_by_set[ids])
 
-    def _mounts_of_sets(
-        self, chosen: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _mounts_of_sets(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return of each set the first and the last node of a subvolume inside with a root of it.
 
         Where there is none, the first is beyond all nodes and the last before all.
         """
-        sets = self._scan.sets
-        first = np.full(len(sets), len(self.names), np.int64)
-        last = np.full(len(sets), -1, np.int64)
-        for node, mount in self.names.mounts.items():
-            meeting = sets.meeting(self._places.mask(self._places.contained.within(mount.tree)))
-            touched = chosen & meeting
-            first[touched] = np.minimum(first[touched], node)
-            last[touched] = np.maximum(last[touched], node)
-        return first, last
+        inside = [
+            (node, tree)
+            for node, mount in sorted(self.names.mounts.items())
+            for tree in self._places.contained.within(mount.tree)
+        ]
+        bits = self._places.bits(tree for _, tree in inside)
+        first, last = self._scan.sets.first_and_last(bits)
+        nodes = np.array([node for node, _ in inside], np.int64)
+        return np.append(nodes, len(self.names))[first], np.append(nodes, -1)[last]
 
     @cached_property
     def _distinct(
