@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         extent_refs as extent_refs,
         extents as extents,
         graph as graph,
+        largest as largest,
         names as names,
         orphans as orphans,
         owners as owners,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,13 @@ from btrfs.ownership.owners import Kind
 from btrfs.ownership.places import Places
 from btrfs.ownership.subvolume_files import SubvolumeFiles
 
-__all__ = ["Directories", "Entry"]
+__all__ = ["Directories", "Entry", "Sort"]
+
+Sort = Literal["represented", "exclusive", "referenced", "unreachable", "breaks"]
+"""What directories and files can be sorted by: a size, or how fragmented they are."""
+
+_MOST_SUBVOLUMES = 8
+"""The files of so many subvolumes are kept in memory: each takes some hundred bytes per file."""
 
 
 class Directories:
@@ -29,12 +37,44 @@ class Directories:
     def __init__(self, places: Places) -> None:
         self.places = places
         self._subvolumes: dict[int, SubvolumeFiles] = {}
+        self._breaks: dict[int, int] = {}
+        self._with_inside: dict[int, NDArray[np.int64]] = {}
 
     def subvolume(self, tree: int) -> SubvolumeFiles:
         """Return the directories and files of one subvolume."""
-        if tree not in self._subvolumes:
-            self._subvolumes[tree] = SubvolumeFiles(self.places, tree)
-        return self._subvolumes[tree]
+        files = self._subvolumes.pop(tree, None)
+        if files is None:
+            files = SubvolumeFiles(self.places, tree)
+        # The one that was asked for last comes last.
+        self._subvolumes[tree] = files
+        if len(self._subvolumes) > _MOST_SUBVOLUMES:
+            del self._subvolumes[next(iter(self._subvolumes))]
+        return files
+
+    def values(self, tree: int, sort: Sort) -> NDArray[np.int64]:
+        """Return a size, or the breaks, of each node of a subvolume, with all that is below it."""
+        files = self.subvolume(tree)
+        if sort != "breaks" or not files.names.mounts:
+            found: NDArray[np.int64] = getattr(files.sizes, sort)
+            return found
+        if tree not in self._with_inside:
+            inside = np.zeros(len(files.names), np.int64)
+            for node, mount in files.names.mounts.items():
+                inside[node] = self.breaks(mount.tree)
+            self._with_inside[tree] = files.sizes.breaks + files.names.sums_below(inside)
+        return self._with_inside[tree]
+
+    def breaks(self, tree: int) -> int:
+        """Return how often the next piece of a file does not follow on disk, in a whole subvolume.
+
+        Those in subvolumes inside count, too; but where files can only be read there are none.
+        """
+        total = 0
+        for one in self.places.contained.within(tree):
+            if one not in self._breaks:
+                self._breaks[one] = SubvolumeFiles(self.places, one).breaks
+            total += self._breaks[one]
+        return total
 
     def freed_by(self, entries: Iterable[Entry]) -> int:
         """Return the bytes of data that deleting some directories, files and subvolumes frees.
@@ -60,6 +100,24 @@ class Directories:
         for tree in deleted.keys() - whole:
             is_freed[self.subvolume(tree).kept(deleted[tree])] = False
         return int(extents.num_bytes[is_freed].sum(dtype=np.int64))
+
+    def unnamed(self) -> int:
+        """Return the bytes that are shown in files without a name, of all subvolumes.
+
+        These are deleted, but were open when it was read. Where names are lost, their files count.
+        """
+        scanned = self.places.scan
+        trees = {tree for tree in self.places.contained.paths if self.places.shown(tree)}
+        if not scanned.lost:
+            leaf = scanned.inodes.leaf[scanned.inodes.nlink == 0]
+            without = np.unique(scanned.leaf_sets[leaf])
+            has_some = {
+                owner.tree
+                for bit, owner in enumerate(scanned.owners)
+                if any(scanned.sets.masks[number] >> bit & 1 for number in without.tolist())
+            }
+            trees &= has_some
+        return sum(Entry(tree, 0, self).unnamed for tree in sorted(trees))
 
     def entry_of_inode(self, tree: int, inum: int) -> Entry | None:
         """Return the directory or file that has an inode number; None if none has."""
@@ -117,29 +175,65 @@ class Entry:
     @property
     def represented(self) -> int:
         """Bytes of the extents that are shown here: each extent is shown in one place only."""
-        return self._sum("represented")
+        return self._value("represented")
 
     @property
     def exclusive(self) -> int:
         """Bytes that nothing else uses: what deleting it frees."""
-        return self._sum("exclusive")
+        return self._value("exclusive")
 
     @property
     def unreachable(self) -> int:
         """Of the bytes that are shown here, those that no file reaches any more."""
-        return self._sum("unreachable")
+        return self._value("unreachable")
 
     @property
     def referenced(self) -> int:
         """Bytes of all extents that are used here; each counts once."""
-        if self.node == 0:
-            return self.directories.places.totals(self.tree).referenced
-        return self._files.referenced(self.node)
+        return self._value("referenced")
 
     @property
     def breaks(self) -> int:
-        """How often the next piece of a file does not follow on disk; without subvolumes inside."""
-        return int(self._files.sizes.breaks[self.node])
+        """How often the next piece of a file does not follow on disk.
+
+        Those in subvolumes that can only be read do not count: nothing can be done about them.
+        """
+        return self._value("breaks")
+
+    @property
+    def unnamed(self) -> int:
+        """Bytes that are shown here in files without a name: deleted, but open when it was read.
+
+        Only the top of a subvolume has any.
+        """
+        return int(self._files.files.represented[-1]) if self.node == 0 else 0
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is a directory, or a subvolume."""
+        if self.node == 0:
+            return True
+        names = self._files.names
+        index = names.index_of(names.inum[self.node : self.node + 1])
+        return stat.S_ISDIR(int(self._files.inodes.mode[index[0]]))
+
+    def largest(self, sort: Sort, limit: int | None = None, least: int = 0) -> list[Entry]:
+        """Return what is directly in it and largest, the largest first.
+
+        Args:
+            sort: By what to compare.
+            limit: Return so many at most.
+            least: Leave out what has less.
+        """
+        nodes = self._files.names.children(self.node)
+        values = self.directories.values(self.tree, sort)[nodes]
+        chosen = np.flatnonzero(values >= least)
+        chosen = chosen[np.argsort(-values[chosen], kind="stable")][:limit]
+        return [self._entry(node) for node in nodes[chosen].tolist()]
+
+    def count(self) -> int:
+        """Return how many directories, files and subvolumes are directly in it."""
+        return len(self._files.names.children(self.node))
 
     def children(self) -> Iterator[Entry]:
         """Yield what is directly in it; nothing if it is a file."""
@@ -177,8 +271,10 @@ class Entry:
             return Entry(mount.tree, 0, self.directories)
         return Entry(self.tree, node, self.directories)
 
-    def _sum(self, name: str) -> int:
+    def _value(self, name: Sort) -> int:
         if self.node == 0:
             # Known without its directories.
+            if name == "breaks":
+                return self.directories.breaks(self.tree)
             return int(getattr(self.directories.places.totals(self.tree), name))
-        return int(getattr(self._files.sizes, name)[self.node])
+        return int(self.directories.values(self.tree, name)[self.node])

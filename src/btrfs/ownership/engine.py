@@ -28,8 +28,9 @@ from btrfs.ownership.arrow import arrow_tables
 from btrfs.ownership.compression import Compression, compression_of
 from btrfs.ownership.containment import Containment, Representation, containment
 from btrfs.ownership.deletion_plan import Order, Plan, plan
-from btrfs.ownership.directories import Directories, Entry
+from btrfs.ownership.directories import Directories, Entry, Sort
 from btrfs.ownership.graph import Progress
+from btrfs.ownership.largest import FileSpace, largest_files
 from btrfs.ownership.owners import Kind, Owner
 from btrfs.ownership.places import Places
 from btrfs.ownership.root_sets import mask_of
@@ -235,19 +236,44 @@ class Ownership:
             self._directories[rule] = Directories(places)
         return self._directories[rule]
 
-    def entry(self, path: str | bytes = b"") -> Entry:
+    def entry(self, path: str | bytes = b"", rule: Representation = _BY_AGE_AND_LENGTH) -> Entry:
         """Return the directory, file or subvolume of a path from the top level.
+
+        Args:
+            path: The path.
+            rule: In which place an extent is shown that is used in several.
 
         Raises:
             PathNotFoundError: There is none.
         """
-        found = self.directories().entry(os.fsencode(path))
+        found = self.directories(rule).entry(os.fsencode(path))
         if found is None:
             raise PathNotFoundError(
                 f"{printable(os.fsencode(path))}: no such path in the filesystem",
                 hint="paths begin at the top level, which may not be what is mounted",
             )
         return found
+
+    def files(
+        self,
+        sort: Sort = "represented",
+        limit: int = 20,
+        *,
+        path: str | bytes = b"",
+        rule: Representation = _BY_AGE_AND_LENGTH,
+    ) -> list[FileSpace]:
+        """Return the files that are largest, or worst, the first first.
+
+        Args:
+            sort: What is compared. Files that have nothing of it are left out.
+            limit: So many files at most.
+            path: The directory that they are in, at any depth.
+            rule: In which place an extent is shown that is used in several.
+
+        Raises:
+            PathNotFoundError: There is no such path.
+        """
+        return largest_files(self.entry(path, rule), sort, limit)
 
     def freed_by_paths(self, paths: Iterable[str | bytes]) -> int:
         """Return the bytes of data that deleting some directories, files and subvolumes frees.

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from btrfs.ondisk import constants
 from btrfs.ownership.containment import Containment, Representation, representatives
+from btrfs.ownership.owners import Kind
 from btrfs.ownership.root_sets import mask_of
 from btrfs.ownership.scanning import Scan
 
-__all__ = ["Places", "Totals"]
+__all__ = ["Elsewhere", "Places", "Totals"]
 
 
 class Totals(NamedTuple):
@@ -29,6 +30,19 @@ class Totals(NamedTuple):
     exclusive: int
     referenced: int
     unreachable: int
+
+
+class Elsewhere(NamedTuple):
+    """Bytes of data on disk that no subvolume uses which can be reached.
+
+    Attributes:
+        deleted: Bytes that deleted subvolumes hold, which are not cleaned up yet.
+        internal: Bytes that the filesystem itself holds: its cache of free space, and what a
+            balance is moving.
+    """
+
+    deleted: int
+    internal: int
 
 
 class Places:
@@ -56,7 +70,7 @@ class Places:
 
         A tree whose root is lost has one that is in no set.
         """
-        return [self._bits.get(tree, len(self._bits)) for tree in trees]
+        return [self._bits.get(tree, len(self.scan.owners)) for tree in trees]
 
     def mask(self, trees: Iterable[int]) -> int:
         """Return the bit mask of some trees."""
@@ -72,8 +86,11 @@ class Places:
         """Of each set, the innermost subvolume with all of its roots in it; 0 if there is none."""
         trees, end, parent = self._nesting
         first, last = self.scan.sets.first_and_last(self.bits(trees.tolist()))
-        others = [owner.tree for owner in self.scan.owners if owner.tree not in set(trees.tolist())]
-        is_inside = (last >= 0) & ~self.scan.sets.meeting(self.mask(others))
+        known = set(trees.tolist())
+        others = mask_of(
+            bit for bit, owner in enumerate(self.scan.owners) if owner.tree not in known
+        )
+        is_inside = (last >= 0) & ~self.scan.sets.meeting(others)
         found = np.where(is_inside, first, 0)
         last = np.where(is_inside, last, 0)
         while len(left := np.flatnonzero(end[found] <= last)):
@@ -96,9 +113,25 @@ class Places:
         """Return the bytes of a subvolume with all that are in it."""
         return self._totals[tree]
 
+    def shown(self, tree: int) -> int:
+        """Return the bytes that are shown in one tree alone, without those in it."""
+        return int(self.data_by_set[self.shown_in == tree].sum())
+
+    def elsewhere(self) -> Elsewhere:
+        """Return the bytes that are shown in no subvolume."""
+        return Elsewhere(
+            deleted=self._shown_in_kinds(Kind.DELETED),
+            internal=self._shown_in_kinds(Kind.INTERNAL, Kind.RELOCATION),
+        )
+
+    def _shown_in_kinds(self, *kinds: Kind) -> int:
+        # Trees of relocation all have the same number.
+        return sum(map(self.shown, {one.tree for one in self.scan.owners if one.kind in kinds}))
+
     def is_read_only(self, tree: int) -> bool:
         """Return whether a subvolume can only be read."""
-        item = self.scan.owners[self._bits[tree]].item
+        bit = self._bits.get(tree)
+        item = None if bit is None else self.scan.owners[bit].item
         return item is not None and bool(item.flags & constants.ROOT_SUBVOL_RDONLY)
 
     @cached_property
@@ -148,7 +181,7 @@ class Places:
         bits = self.bits(trees.tolist())
         has_inside = np.flatnonzero(end > np.arange(len(trees)) + 1).tolist()
         found = np.zeros(len(trees), np.int64)
-        for some, members in self.scan.sets.members(len(self._bits) + 1):
+        for some, members in self.scan.sets.members(len(self.scan.owners) + 1):
             ordered = members[:, bits]
             data = self.data_by_set[some]
             sums = data @ ordered.astype(np.int64)

@@ -20,7 +20,7 @@ from btrfs.ownership.names import LinkRows
 from btrfs.ownership.path_tree import PathTree, path_tree
 from btrfs.ownership.places import Places
 
-__all__ = ["DirectorySizes", "FileSizes", "SubvolumeFiles"]
+__all__ = ["DirectorySizes", "FileSizes", "Inodes", "SubvolumeFiles"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,15 @@ class DirectorySizes:
     Attributes:
         represented: Bytes of extents that are shown there, each in one place only, int64.
         exclusive: Bytes that nothing else uses: what deleting it frees, int64.
+        referenced: Bytes of all extents that are used there, each once, int64.
         unreachable: Of the bytes that are shown there, those that no file reaches, int64.
         breaks: How often the next piece of a file does not follow on disk, int64. Those in
-            subvolumes inside do not count.
+            subvolumes inside do not count, and in a read-only subvolume there are none.
     """
 
     represented: NDArray[np.int64]
     exclusive: NDArray[np.int64]
+    referenced: NDArray[np.int64]
     unreachable: NDArray[np.int64]
     breaks: NDArray[np.int64]
 
@@ -51,16 +53,35 @@ class FileSizes(NamedTuple):
         exclusive: Bytes that no other file uses, int64.
         referenced: Bytes of all extents that it uses, int64.
         unreachable: Of the bytes that are shown there, those that no file reaches, int64.
+        reclaimable: Of these, bytes of extents that no other file uses, int64: to write the file
+            anew gives them back.
         pieces: How many pieces it has in extents, int64.
-        breaks: How often the next piece does not follow on disk, int64.
+        piece_bytes: Bytes of these when they are decompressed, int64.
+        breaks: How often the next piece does not follow on disk, int64; 0 in a read-only subvolume.
     """
 
     represented: NDArray[np.int64]
     exclusive: NDArray[np.int64]
     referenced: NDArray[np.int64]
     unreachable: NDArray[np.int64]
+    reclaimable: NDArray[np.int64]
     pieces: NDArray[np.int64]
+    piece_bytes: NDArray[np.int64]
     breaks: NDArray[np.int64]
+
+
+class Inodes(NamedTuple):
+    """What the inodes with a name are. An entry per inode, as in :attr:`PathTree.inodes`.
+
+    Attributes:
+        size: Bytes of the file, uint64.
+        mode: Type and permissions, as in stat(2), uint32; 0 if the inode could not be read.
+        nlink: How many names it has, uint32.
+    """
+
+    size: NDArray[np.uint64]
+    mode: NDArray[np.uint32]
+    nlink: NDArray[np.uint32]
 
 
 class _Uses(NamedTuple):
@@ -117,10 +138,23 @@ class SubvolumeFiles:
         )
 
     @cached_property
+    def inodes(self) -> Inodes:
+        """What the inodes with a name are."""
+        rows = self._scan.inodes
+        chosen = np.flatnonzero(self._has_leaf[rows.leaf])
+        index = self.names.index_of(rows.inum[chosen])
+        chosen, index = chosen[index >= 0], index[index >= 0]
+        found = Inodes(*(np.zeros(len(self.names.inodes), each.dtype) for each in rows[1:4]))
+        found.size[index] = rows.size[chosen]
+        found.mode[index] = rows.mode[chosen]
+        found.nlink[index] = rows.nlink[chosen]
+        return found
+
+    @cached_property
     def uses(self) -> _Uses:
         """Which inodes use which extents."""
         references = self._scan.references
-        row = np.flatnonzero(self._has_leaf[references.leaf])
+        row = self._rows
         inode = self.names.index_of(references.inum[row])
         inode[inode < 0] = len(self.names.inodes)
         extent = references.extent[row]
@@ -132,7 +166,7 @@ class SubvolumeFiles:
         """Bytes of each directory and file, with all that is below it."""
         extents, names, uses = self._scan.extents, self.names, self.uses
         num_bytes = extents.num_bytes[uses.extent].astype(np.int64)
-        represented, exclusive, unreachable, breaks = np.zeros((4, len(names)), np.int64)
+        represented, exclusive, unreachable = np.zeros((3, len(names)), np.int64)
         for node, mount in names.mounts.items():
             totals = self._places.totals(mount.tree)
             represented[node], exclusive[node] = totals.represented, totals.exclusive
@@ -142,10 +176,12 @@ class SubvolumeFiles:
         np.add.at(represented, at_node[shown], num_bytes[shown])
         np.add.at(unreachable, at_node[shown], extents.unreachable[uses.extent[shown]])
         self._add_exclusive(exclusive, num_bytes)
-        np.add.at(breaks, names.first_by(names.path_len), self.files.breaks[:-1])
-        breaks[0] += self.files.breaks[-1]
         return DirectorySizes(
-            *(names.sums_below(each) for each in (represented, exclusive, unreachable, breaks))
+            represented=names.sums_below(represented),
+            exclusive=names.sums_below(exclusive),
+            referenced=self._referenced(),
+            unreachable=names.sums_below(unreachable),
+            breaks=names.sums_below(self._breaks_of_nodes()),
         )
 
     @cached_property
@@ -159,26 +195,50 @@ class SubvolumeFiles:
         lowest = _reduced(np.minimum, uses.inode, uses.first)
         alone = lowest == _reduced(np.maximum, uses.inode, uses.first)
         alone &= self._scan.sets.within(self._places.mask([self.tree]))[extents.set_id[uses.extent]]
+        lowest, of_alone = lowest[alone], uses.extent[alone]
         # An extent counts once for each file, however many of its pieces the file has.
         extent = self._scan.references.extent[uses.row]
         pairs = np.sort(extent.astype(np.uint64) << np.uint64(32) | uses.inode.astype(np.uint64))
         pairs = pairs[np.diff(pairs, prepend=~pairs[:1]) != 0]
         of_pairs = extents.num_bytes[(pairs >> np.uint64(32)).astype(np.intp)]
-        unreachable = extents.unreachable[uses.extent]
+        unreachable = extents.unreachable
         return FileSizes(
-            _sums(shown_inode[shown], num_bytes[shown], count),
-            _sums(lowest[alone], num_bytes[alone], count),
-            _sums((pairs & np.uint64(0xFFFFFFFF)).astype(np.intp), of_pairs, count),
-            _sums(shown_inode[shown], unreachable[shown], count),
-            np.bincount(uses.inode, minlength=count),
-            np.bincount(uses.inode[self._breaks], minlength=count),
+            represented=_sums(shown_inode[shown], num_bytes[shown], count),
+            exclusive=_sums(lowest, extents.num_bytes[of_alone], count),
+            referenced=_sums((pairs & np.uint64(0xFFFFFFFF)).astype(np.intp), of_pairs, count),
+            unreachable=_sums(shown_inode[shown], unreachable[uses.extent[shown]], count),
+            reclaimable=_sums(lowest, unreachable[of_alone], count),
+            pieces=np.bincount(uses.inode, minlength=count),
+            piece_bytes=_sums(uses.inode, self._scan.references.num_bytes[uses.row], count),
+            breaks=np.bincount(uses.inode[self._breaks], minlength=count),
         )
 
-    def referenced(self, node: int) -> int:
-        """Return the bytes of all extents that are used at a node or below it.
+    @property
+    def breaks(self) -> int:
+        """How often the next piece of a file does not follow on disk, in all files together."""
+        return len(self._breaks)
 
-        Subvolumes inside count, too; each extent counts once.
-        """
+    def _referenced(self) -> NDArray[np.int64]:
+        """Return the bytes of all extents that are used at each node or below it."""
+        names, num_bytes = self.names, self._scan.extents.num_bytes
+        place, extent, common, extent_of_common = self._distinct
+        sums = _sums(place, num_bytes[extent], len(names))
+        sums -= _sums(common, num_bytes[extent_of_common], len(names))
+        found = names.sums_below(sums)
+        with_mounts = set()
+        for node, mount in names.mounts.items():
+            found[node] = self._places.totals(mount.tree).referenced
+            above = int(names.parent[node])
+            while above > 0 and above not in with_mounts:
+                with_mounts.add(above)
+                above = int(names.parent[above])
+        for node in with_mounts:
+            found[node] = self._referenced_with_mounts(node)
+        found[0] = self._places.totals(self.tree).referenced
+        return found
+
+    def _referenced_with_mounts(self, node: int) -> int:
+        """Return the bytes of extents used at a node, below it, and in subvolumes below it."""
         names, extents = self.names, self._scan.extents
         inside = self.subvolumes_below(node)
         others = self._scan.sets.meeting(self._places.mask(inside))
@@ -217,6 +277,11 @@ class SubvolumeFiles:
         is_gone = np.append(np.logical_and.reduceat(nodes[order], first), nodes[0])
         extent = self._scan.references.extent[self.uses.row]
         return np.unique(extent[~is_gone[self.uses.inode]])
+
+    @cached_property
+    def _rows(self) -> NDArray[np.intp]:
+        """Indexes of the references of this subvolume."""
+        return np.flatnonzero(self._has_leaf[self._scan.references.leaf])
 
     @cached_property
     def _is_shown(self) -> NDArray[np.bool_]:
@@ -314,12 +379,26 @@ class SubvolumeFiles:
         same = np.flatnonzero(extent[1:] == extent[:-1])
         return node, extent, names.common_ancestor(node[same], node[same + 1]), extent[same]
 
+    def _breaks_of_nodes(self) -> NDArray[np.int64]:
+        """Return how many breaks the files have that are at each node; each file is at one."""
+        names = self.names
+        breaks = np.zeros(len(names), np.int64)
+        np.add.at(breaks, names.first_by(names.path_len), self.files.breaks[:-1])
+        breaks[0] += self.files.breaks[-1]
+        return breaks
+
     @cached_property
     def _breaks(self) -> NDArray[np.intp]:
-        """Indexes in `uses` of the pieces that do not follow on disk the one before in the file."""
-        references, extents, uses = self._scan.references, self._scan.extents, self.uses
-        order = np.lexsort((references.position[uses.row], uses.inode))
-        row = uses.row[order]
+        """Indexes in `uses` of the pieces that do not follow on disk the one before in the file.
+
+        Files that can only be read have none: nothing can be done about these.
+        """
+        if self._places.is_read_only(self.tree):
+            return np.empty(0, np.intp)
+        references, extents = self._scan.references, self._scan.extents
+        inum = references.inum[self._rows]
+        order = np.lexsort((references.position[self._rows], inum))
+        row = self._rows[order]
         extent = references.extent[row]
         offset = references.offset[row].astype(np.int64)
         length = references.num_bytes[row].astype(np.int64)
@@ -330,7 +409,7 @@ class SubvolumeFiles:
         follows = begin[1:] == end[:-1]
         # Pieces of one compressed extent follow each other if they do in the decompressed one.
         follows |= (extent[1:] == extent[:-1]) & (offset[1:] == (offset + length)[:-1])
-        follows |= uses.inode[order][1:] != uses.inode[order][:-1]
+        follows |= inum[order][1:] != inum[order][:-1]
         return np.asarray(order[1:][~follows])
 
 
