@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from btrfs_atlas.arguments import count, size
 from btrfs_atlas.progress import ProgressBar
 from btrfs_atlas.targets import add_source_arguments, one_line, opened, source_options
 
@@ -54,14 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min",
         metavar="SIZE",
-        type=_size,
+        type=size,
         default=0,
         help="leave out copies that are smaller, such as 1MiB",
     )
     parser.add_argument(
         "--limit",
         metavar="N",
-        type=_count,
+        type=count,
         help=f"show only the first N groups (default: {_LIMIT}, and all with --fdupes)",
     )
     add_source_arguments(parser)
@@ -263,18 +264,3 @@ def _folder(fs: FileSystem) -> tuple[bytes, bytes]:
     folder = Place(ioctl.ino_lookup(fs.fd).treeid, os.fstat(fs.fd).st_ino)
     inner = FileNames(fs).path(folder) or b""
     return os.path.join(os.fsencode(fs.path), b""), inner + b"/" if inner else b""
-
-
-def _size(text: str) -> int:
-    from btrfs.utils import parse_pretty_size
-
-    try:
-        return parse_pretty_size(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) > sys.maxsize:
-        raise argparse.ArgumentTypeError(f"not a count: {text!r}")
-    return int(text)

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from btrfs_atlas.arguments import size
 from btrfs_atlas.owned import add_scan_arguments, opened_for_scan
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     wanted.add_argument(
         "--to-free",
         metavar="SIZE",
-        type=_size,
+        type=size,
         help="tell which read-only snapshots to delete to free that much, such as 100GiB",
     )
     parser.add_argument(
@@ -159,15 +160,6 @@ def _size_str(size: int) -> str:
     from btrfs.ondisk.text import pretty_size
 
     return pretty_size(size)
-
-
-def _size(text: str) -> int:
-    from btrfs.ondisk.text import parse_pretty_size
-
-    try:
-        return parse_pretty_size(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 # As JSON.
