@@ -29,6 +29,7 @@ _COMMANDS = {
     "calculate": "calculate how much a new filesystem on given devices would hold",
     "check": "check a filesystem that is not mounted, and tell what is wrong with it",
     "compression": "tell what compression saves, in all or in some directories and files",
+    "du": "show which directories and files take the space",
     "duplicates": "show what is stored more than once, by its checksums",
     "export-html": "write a map to walk through in a browser, as a single file",
     "heatmap": "draw what is allocated where, and how full it is",

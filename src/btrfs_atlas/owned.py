@@ -16,6 +16,7 @@ from btrfs_atlas.targets import add_source_arguments, opened, source_options
 if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem
     from btrfs.ownership import Ownership
+    from btrfs.ownership.containment import Representation
     from btrfs.ownership.directories import Entry
 
 
@@ -62,7 +63,12 @@ def opened_for_scan(
             )
 
 
-def entries(fs: FileSystem, owned: Ownership, paths: Iterable[str]) -> list[Entry]:
+def entries(
+    fs: FileSystem,
+    owned: Ownership,
+    paths: Iterable[str],
+    rule: Representation | None = None,
+) -> list[Entry]:
     """Return the directories, files and subvolumes that a user names.
 
     Args:
@@ -70,14 +76,17 @@ def entries(fs: FileSystem, owned: Ownership, paths: Iterable[str]) -> list[Entr
         owned: The scan of it.
         paths: Paths from the top level. If the filesystem is mounted, what is on it by this name
             comes first.
+        rule: In which place an extent is shown that is used in several, if not as by default.
 
     Raises:
         PathNotFoundError: There is no such path.
     """
-    return [_mounted_entry(fs, owned, path) or owned.entry(path) for path in paths]
+    return [_mounted_entry(fs, owned, path, rule) or owned.entry(path, rule) for path in paths]
 
 
-def _mounted_entry(fs: FileSystem, owned: Ownership, path: str) -> Entry | None:
+def _mounted_entry(
+    fs: FileSystem, owned: Ownership, path: str, rule: Representation | None
+) -> Entry | None:
     """Return what a path leads to on a mounted filesystem; None if it leads to somewhere else."""
     from btrfs.errors import PathNotFoundError
     from btrfs.ondisk.text import printable
@@ -85,7 +94,7 @@ def _mounted_entry(fs: FileSystem, owned: Ownership, path: str) -> Entry | None:
     inode = _inode_of(fs, path) if fs.mounted else None
     if inode is None:
         return None
-    entry = owned.directories().entry_of_inode(*inode)
+    entry = owned.directories(rule).entry_of_inode(*inode)
     if entry is None:
         raise PathNotFoundError(
             f"{printable(os.fsencode(path))} was not there when the filesystem was last committed",

@@ -117,7 +117,7 @@ class Directories:
                 if any(scanned.sets.masks[number] >> bit & 1 for number in without.tolist())
             }
             trees &= has_some
-        return sum(Entry(tree, 0, self).unnamed for tree in sorted(trees))
+        return sum(self.subvolume_top(tree).unnamed for tree in sorted(trees))
 
     def entry_of_inode(self, tree: int, inum: int) -> Entry | None:
         """Return the directory or file that has an inode number; None if none has."""
@@ -127,9 +127,18 @@ class Directories:
         nodes = np.flatnonzero(names.inum == inum)
         return Entry(tree, int(nodes[0]), self) if len(nodes) else None
 
+    @property
+    def top(self) -> Entry:
+        """The top level of the filesystem."""
+        return self.subvolume_top(constants.FS_TREE_OBJECTID)
+
+    def subvolume_top(self, tree: int) -> Entry:
+        """Return the top directory of a subvolume."""
+        return Entry(tree, 0, self)
+
     def entry(self, path: bytes) -> Entry | None:
         """Return what has a path from the top level; None if nothing has."""
-        found: Entry | None = Entry(constants.FS_TREE_OBJECTID, 0, self)
+        found: Entry | None = self.top
         for name in filter(None, path.split(b"/")):
             found = found.child(name) if found is not None else None
         return found

@@ -220,28 +220,29 @@ class Ownership:
 
     # Directories and files.
 
-    def directories(self, rule: Representation = _BY_AGE_AND_LENGTH) -> Directories:
+    def directories(self, rule: Representation | None = None) -> Directories:
         """Return the directories of all subvolumes.
 
         Args:
-            rule: In which place an extent is shown that is used in several.
+            rule: In which place an extent is shown that is used in several, if not as by default.
 
         Raises:
             BtrfsError: The scan did not read names.
         """
         if not self.tables.has_names:
             raise BtrfsError("the names of files were not read", hint="scan with names=True")
+        rule = rule or _BY_AGE_AND_LENGTH
         if rule not in self._directories:
             places = Places(self.tables, self.contained, rule)
             self._directories[rule] = Directories(places)
         return self._directories[rule]
 
-    def entry(self, path: str | bytes = b"", rule: Representation = _BY_AGE_AND_LENGTH) -> Entry:
+    def entry(self, path: str | bytes = b"", rule: Representation | None = None) -> Entry:
         """Return the directory, file or subvolume of a path from the top level.
 
         Args:
             path: The path.
-            rule: In which place an extent is shown that is used in several.
+            rule: In which place an extent is shown that is used in several, if not as by default.
 
         Raises:
             PathNotFoundError: There is none.
@@ -260,7 +261,7 @@ class Ownership:
         limit: int = 20,
         *,
         path: str | bytes = b"",
-        rule: Representation = _BY_AGE_AND_LENGTH,
+        rule: Representation | None = None,
     ) -> list[FileSpace]:
         """Return the files that are largest, or worst, the first first.
 
@@ -268,7 +269,7 @@ class Ownership:
             sort: What is compared. Files that have nothing of it are left out.
             limit: So many files at most.
             path: The directory that they are in, at any depth.
-            rule: In which place an extent is shown that is used in several.
+            rule: In which place an extent is shown that is used in several, if not as by default.
 
         Raises:
             PathNotFoundError: There is no such path.

@@ -147,10 +147,16 @@ def largest_files(top: Entry, sort: Sort, limit: int) -> list[FileSpace]:
 def _bound(directories: Directories, tree: int, sort: Sort) -> int:
     """Return what no file of a subvolume exceeds, in bytes or breaks."""
     places = directories.places
-    if sort == "breaks":
-        return 0 if places.is_read_only(tree) else len(places.scan.references)
-    # What no other file uses is shown where it is, too.
-    return places.totals(tree).referenced if sort == "referenced" else places.shown(tree)
+    match sort:
+        case "breaks":
+            return 0 if places.is_read_only(tree) else len(places.scan.references)
+        case "referenced":
+            return places.totals(tree).referenced
+        case "unreachable":
+            return places.unreachable(tree)
+        case "represented" | "exclusive":
+            # What no other file uses is shown where it is.
+            return places.shown(tree)
 
 
 def _files(

@@ -76,6 +76,16 @@ class PathTree:
         at = int(self._name_at[node])
         return self._names[at : at + int(self._name_len[node])].tobytes()
 
+    def names(self, begin: int, end: int) -> list[bytes]:
+        """Return the names of a range of nodes; much faster than one by one."""
+        at = self._name_at[begin:end].tolist()
+        lengths = self._name_len[begin:end].tolist()
+        found = [self._names[a : a + n].tobytes() for a, n in zip(at, lengths, strict=True)]
+        for node, mount in self.mounts.items():
+            if begin <= node < end:
+                found[node - begin] = mount.name
+        return found
+
     def path(self, node: int) -> bytes:
         """Return the path of a node from the top of the subvolume."""
         names = []

@@ -117,6 +117,10 @@ class Places:
         """Return the bytes that are shown in one tree alone, without those in it."""
         return int(self.data_by_set[self.shown_in == tree].sum())
 
+    def unreachable(self, tree: int) -> int:
+        """Return the bytes of these that no file reaches."""
+        return int(self.unreachable_by_set[self.shown_in == tree].sum())
+
     def elsewhere(self) -> Elsewhere:
         """Return the bytes that are shown in no subvolume."""
         return Elsewhere(

@@ -17,6 +17,7 @@ from uuid import UUID
 __all__ = [
     "Mount",
     "forget_cached",
+    "is_mount_point",
     "is_read_only",
     "mount_of_device",
     "mounted_filesystems",
@@ -98,6 +99,11 @@ def _mount_of_member(path: str) -> str | None:
             if file.read().rstrip("\n") == image:
                 return mount_of_device(f"/dev/{backing.split('/')[3]}")
     return None
+
+
+def is_mount_point(path: str) -> bool:
+    """Return whether a btrfs is mounted at a path. The top of a subvolume need not be one."""
+    return os.path.realpath(path) in _btrfs_mount_points()
 
 
 def is_read_only(fd: int) -> bool:
