@@ -134,7 +134,7 @@ def largest_files(top: Entry, sort: Sort, limit: int) -> list[FileSpace]:
     found: list[FileSpace] = []
     by_bound = sorted(places, key=lambda place: -_bound(directories, place[0], sort))
     for tree, node in by_bound:
-        least = getattr(found[-1], sort) if len(found) == limit else 0
+        least = getattr(found[-1], sort) if found and len(found) == limit else 0
         # No file has more than its subvolume.
         if _bound(directories, tree, sort) <= least:
             break
