@@ -275,17 +275,25 @@ def _file_label(file: FileSpace) -> str:
 
 
 def _how_to_reclaim(fs: FileSystem, owned: Ownership, files: list[FileSpace]) -> Iterator[str]:
-    """Yield the commands that give back unreachable bytes, and what they do not give back."""
+    """Yield the commands that give back unreachable bytes, and what they do not give back.
+
+    btrfs filesystem defragment leaves long pieces alone, so that it gives back nothing, or even
+    leaves more unreachable than before.
+    """
     possible = [file for file in files if file.reclaimable and file.path and not file.read_only]
     if possible:
         yield ""
-        yield "To write them anew, compressed, gives back what is reclaimable:"
+        yield "To copy files gives back what is reclaimable, if nothing writes to them meanwhile:"
+        yield "    for file in \\"
         mount, inside = _mount(fs, owned)
         for file in possible:
             path = file.path or b""
             is_below = path.startswith(inside)
             real = (mount if is_below else b"MOUNTPOINT/") + path.removeprefix(inside)
-            yield f"    btrfs filesystem defragment -czstd {_shell_word(real)}"
+            yield f"        {_shell_word(real)} \\"
+        # The attributes come first: whether a file is compressed is one of them.
+        yield '    ; do cp -a --attributes-only "$file" "$file.new" &&'
+        yield '        cp -a --reflink=never "$file" "$file.new" && mv "$file.new" "$file"; done'
     if any(file.unreachable > file.reclaimable for file in files):
         yield ""
         yield "What is unreachable, but not reclaimable, is in extents that snapshots, reflinks or"
