@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from btrfs import FileSystem
+from btrfs import FileSystem, ioctl
 from btrfs.ctree import FileExtentItem, InodeExtrefList, InodeRefList, RootBackref
 from btrfs.errors import BtrfsError, PathNotFoundError
 from btrfs.ownership import Ownership, scan
@@ -248,6 +250,52 @@ def test_shared_with(owned: Ownership) -> None:
     assert set(shared) >= {ids[b"snapshot3"], ids[b"snapshot0"]}
     assert all(0 < size <= owned.entry(b"home/compressed").referenced for size in shared.values())
     assert owned.entry(b"").shared_with() == {}
+
+
+def test_breaks_are_those_of_fiemap(image: Path, tmp_path: Path) -> None:
+    with FileSystem(image) as fs:
+        owned = scan(fs)
+        files = owned.files("breaks", 10_000)
+    assert {file.path for file in files} >= {b"home/large", b"ends", b"home/compressed/zstd"}
+    assert not any(file.read_only for file in files)
+    compressed = 0
+    with support.mounted_images([image], tmp_path / "mnt", "ro") as made:
+        breaks = {file.path: file.breaks for file in files}
+        for entry in all_entries(owned.entry()):
+            path = made.mountpoint / os.fsdecode(entry.path)
+            if path.is_symlink() or not path.is_file() or is_read_only(entry):
+                continue
+            with path.open("rb") as file:
+                mapped = list(ioctl.fiemap(file.fileno()))
+            if any(extent.flags & ENCODED for extent in mapped):
+                # FIEMAP does not tell how long compressed extents are on disk.
+                compressed += 1
+                assert entry.breaks < len(mapped)
+                continue
+            regular = [extent for extent in mapped if not extent.flags & INLINE]
+            expected = sum(a.vaddr + a.length != b.vaddr for a, b in pairwise(regular))
+            assert entry.breaks == expected, entry
+            if path.stat().st_nlink == 1:
+                assert breaks.get(entry.path, 0) == expected, entry
+    assert compressed > 5
+
+
+ENCODED = 1 << 3
+INLINE = 1 << 9
+
+
+def is_read_only(entry: Entry) -> bool:
+    return entry.directories.places.is_read_only(entry.tree)
+
+
+def test_pieces_are_file_extent_items(owned: Ownership, expected: Plain) -> None:
+    for file in owned.files("referenced", 10_000):
+        if file.path is not None:
+            pieces = expected.uses[file.tree, file.inum]
+            # What is used twice in a file is in the set once.
+            assert file.pieces >= len(pieces)
+            assert file.piece_bytes >= sum(length for _, _, length in pieces)
+            assert file.average_piece == file.piece_bytes // file.pieces
 
 
 def test_no_such_path(owned: Ownership) -> None:
