@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         nargs="*",
         help="a directory or a file: its path from the top level, or on a mounted filesystem any"
-        " path that leads there (default: the whole filesystem, or the TARGET if that is a folder"
+        " path that leads there (default: the whole filesystem, or the TARGET if that is a place"
         " in a mounted one)",
     )
     form = parser.add_mutually_exclusive_group()
@@ -137,8 +138,9 @@ def _default_path(fs: FileSystem, target: str) -> str:
     """Return what is shown if no path is named."""
     from btrfs.source.mounts import is_mount_point
 
-    names_all = not fs.mounted or not os.path.isdir(target) or is_mount_point(target)
-    return "" if names_all else target
+    if not fs.mounted or stat.S_ISBLK(os.stat(target).st_mode) or is_mount_point(target):
+        return ""
+    return target
 
 
 # A tree.
