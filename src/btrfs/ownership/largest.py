@@ -138,6 +138,8 @@ def largest_files(top: Entry, sort: Sort, limit: int) -> list[FileSpace]:
         # No file has more than its subvolume.
         if _bound(directories, tree, sort) <= least:
             break
+        if least and _closer_bound(directories, tree, sort) <= least:
+            continue
         found += _files(directories, tree, node, sort, limit, least)
         found.sort(key=lambda file: -int(getattr(file, sort)))
         del found[limit:]
@@ -157,6 +159,26 @@ def _bound(directories: Directories, tree: int, sort: Sort) -> int:
         case "represented" | "exclusive":
             # What no other file uses is shown where it is.
             return places.shown(tree)
+
+
+def _closer_bound(directories: Directories, tree: int, sort: Sort) -> int:
+    """Return what no file of a subvolume exceeds; closer, and known without its names."""
+    if sort in ("breaks", "referenced"):
+        return _bound(directories, tree, sort)
+    scanned, shown_in = directories.places.scan, directories.places.shown_in
+    extents, references = scanned.extents, scanned.references
+    extent = np.flatnonzero(shown_in[extents.set_id] == tree)
+    if not len(extent):
+        return 0
+    first, end = extents.first[extent], np.append(extents.first[1:], len(references))[extent]
+    row = np.repeat(end - np.cumsum(end - first), end - first) + np.arange((end - first).sum())
+    # Files of other subvolumes are among them that have the same number: it is a bound only.
+    sizes = extents.unreachable if sort == "unreachable" else extents.num_bytes
+    inum, index = np.unique(references.inum[row], return_inverse=True)
+    pairs = np.unique(index.astype(np.uint64) << np.uint64(32) | references.extent[row])
+    of_pairs = sizes[(pairs & np.uint64(0xFFFFFFFF)).astype(np.intp)]
+    sums = np.bincount((pairs >> np.uint64(32)).astype(np.intp), of_pairs, len(inum))
+    return int(sums.max())
 
 
 def _files(
