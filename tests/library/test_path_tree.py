@@ -20,7 +20,7 @@ from btrfs.ownership.extents import data_extents, reference_table
 from btrfs.ownership.largest import largest_entries, largest_files
 from btrfs.ownership.names import InodeRows, LinkRows
 from btrfs.ownership.owners import Kind, Owner
-from btrfs.ownership.path_tree import Mount
+from btrfs.ownership.path_tree import Mount, path_tree
 from btrfs.ownership.places import Places
 from btrfs.ownership.root_sets import RootSets
 from btrfs.source.disk.node import Pointer
@@ -318,3 +318,19 @@ def test_the_largest_come_first(made: Made, sort: Any, limit: int, depth: int) -
             inode = made.inodes[file.inum]
             assert tuple(file.path.decode().split("/")) in made.paths(file.tree, file.inum)
             assert inode.pieces or sort != "referenced"
+
+
+def test_numbers_of_any_size() -> None:
+    """Damaged items have any numbers, and floats cannot tell large ones apart."""
+    large = 1 << 53
+    links = LinkRows(
+        np.array([large, large + 1, 1 << 63], np.uint64),
+        np.array([TOP, large, (1 << 64) - 1], np.uint64),
+        np.zeros(3, np.uint32),
+        np.arange(3),
+        np.ones(3, np.uint16),
+    )
+    mount = Mount(TOP, large + 1, b"mount")
+    tree = path_tree(5, links, np.frombuffer(b"abc", np.uint8), [mount])
+    paths = {tree.path(node) for node in range(len(tree))}
+    assert paths == {b"", b"a", b"a/b", b"a/b/mount", b"c"}

@@ -194,12 +194,11 @@ def path_tree(
         names: The bytes of all names.
         mounts: The subvolumes inside.
     """
-    inum = np.concatenate(
-        [[FIRST_FREE_OBJECTID], links.inum, np.full(len(mounts), _NO_INODE)]
-    ).astype(np.uint64)
-    above = np.concatenate([[_NO_INODE], links.parent, [mount.dirid for mount in mounts]]).astype(
-        np.uint64
-    )
+    top = np.array([FIRST_FREE_OBJECTID], np.uint64)
+    none = np.full(1 + len(mounts), _NO_INODE, np.uint64)
+    folders = np.array([mount.dirid for mount in mounts], np.uint64)
+    inum = np.concatenate([top, links.inum, none[1:]])
+    above = np.concatenate([none[:1], links.parent, folders])
     mount_lens = [len(mount.name) for mount in mounts]
     name_len = np.concatenate([[0], links.name_len, mount_lens]).astype(np.int64)
     name_at = np.concatenate([[0], links.name_at, np.zeros(len(mounts))]).astype(np.int64)
