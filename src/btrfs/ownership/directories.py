@@ -110,13 +110,10 @@ class Directories:
         trees = {tree for tree in self.places.contained.paths if self.places.shown(tree)}
         if not scanned.lost:
             leaf = scanned.inodes.leaf[scanned.inodes.nlink == 0]
-            without = np.unique(scanned.leaf_sets[leaf])
-            has_some = {
-                owner.tree
-                for bit, owner in enumerate(scanned.owners)
-                if any(scanned.sets.masks[number] >> bit & 1 for number in without.tolist())
-            }
-            trees &= has_some
+            mask = 0
+            for number in np.unique(scanned.leaf_sets[leaf]).tolist():
+                mask |= scanned.sets.masks[number]
+            trees &= {one.tree for bit, one in enumerate(scanned.owners) if mask >> bit & 1}
         return sum(self.subvolume_top(tree).unnamed for tree in sorted(trees))
 
     def entry_of_inode(self, tree: int, inum: int) -> Entry | None:
