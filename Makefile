@@ -3,9 +3,11 @@
 # make test-unprivileged  test what needs no root; if root runs it, without its rights
 # make test-pythons       check types, and test what needs no root, with other versions of Python
 # make lint               check style and types, of JavaScript too, and the imports between folders
-# make bench              build two large filesystems and measure on them (root, some minutes,
-#                         5 GB of disk, chromium)
+# make bench              build large filesystems and measure on them (root, half an hour, 25 GB of
+#                         disk, chromium)
 # make bench-explorer     measure the explorer alone, on the same filesystems (root, chromium)
+# make bench-ownership    measure scans for owners alone, beside the kernel and compsize (root, 25
+#                         minutes the first time, 20 GB of disk)
 # make free-space         fill filesystems, and write the table of docs/free-space.md (root, some
 #                         minutes, 8 GB in the folder for temporary files)
 # make redundancy         damage filesystems, and write the tables of docs/redundancy.md (root, a
@@ -21,8 +23,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-unprivileged test-pythons lint bench bench-explorer free-space redundancy \
-	fuzz debian-packages clean
+.PHONY: demo test test-unprivileged test-pythons lint bench bench-explorer bench-ownership \
+	free-space redundancy fuzz debian-packages clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python scripts/demo.py demo
@@ -46,9 +48,13 @@ lint: $(VENV)/installed-dev
 bench: debian-packages $(VENV)/installed-dev
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.explorer
+	$(BIN)/python -m bench.ownership
 
 bench-explorer: debian-packages $(VENV)/installed-dev
 	$(BIN)/python -m bench.explorer
+
+bench-ownership: debian-packages $(VENV)/installed-dev
+	$(BIN)/python -m bench.ownership
 
 free-space: debian-packages $(VENV)/installed-dev
 	$(BIN)/python -m bench.free_space
