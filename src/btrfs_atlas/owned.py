@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from btrfs.ownership.directories import Entry
 
 
+_NAMED = 10
+
+
 def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the target of a scan, and the options that say how to read it."""
     parser.add_argument(
@@ -57,10 +60,18 @@ def opened_for_scan(
         if not owned.is_complete:
             # Behind what is still in the buffer.
             sys.stdout.flush()
-            print(
-                "Warning: some items could not be read, so all numbers may be too low",
-                file=sys.stderr,
-            )
+            print(f"Warning: {_incomplete(owned)}", file=sys.stderr)
+
+
+def _incomplete(owned: Ownership) -> str:
+    """Return which numbers of an incomplete scan may be wrong, and in which way."""
+    trees = [str(one.id) for one in owned.subvolumes() if not one.is_complete]
+    more = ", ..." if len(trees) > _NAMED else ""
+    of = f" of subvolumes {', '.join(trees[:_NAMED])}{more}" if trees else ""
+    return (
+        f"not all{of} could be read: what is referenced may be more, and what is exclusive or would"
+        " become free may be less"
+    )
 
 
 def entries(

@@ -221,7 +221,12 @@ def test_lost_top_level(made: support.LoopFilesystem) -> None:
         scanned = scan(fs).tables
         top = next(owner for owner in scanned.owners if owner.tree == FS_TREE_OBJECTID)
         others = [replace(owner, tree=0) if owner is top else owner for owner in scanned.owners]
-        owned = Ownership(fs.path, replace(scanned, owners=others), containment(fs, others))
+        owned = Ownership(
+            fs.path,
+            replace(scanned, owners=others),
+            containment(fs, others),
+            is_complete=False,
+        )
         assert_same(owned, made.mountpoint, ["home"])
         names = ("home", "snapshot*", "writable", "links*")
         subvolumes = [path.name for name in names for path in made.mountpoint.glob(name)]

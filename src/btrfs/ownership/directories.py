@@ -108,7 +108,7 @@ class Directories:
         """
         scanned = self.places.scan
         trees = {tree for tree in self.places.contained.paths if self.places.shown(tree)}
-        if not scanned.lost:
+        if not scanned.incomplete:
             leaf = scanned.inodes.leaf[scanned.inodes.nlink == 0]
             mask = 0
             for number in np.unique(scanned.leaf_sets[leaf]).tolist():

@@ -69,7 +69,8 @@ def scan(
         CorruptError: A block has no copy that passes all checks, and errors are to be raised.
     """
     scanned = scan_trees(fs, names=names, memory=memory, progress=progress)
-    return Ownership(fs.path, scanned, containment(fs, scanned.owners))
+    contained = containment(fs, scanned.owners)
+    return Ownership(fs.path, scanned, contained, is_complete=not fs.lost)
 
 
 class Ownership:
@@ -79,20 +80,25 @@ class Ownership:
         path: What was opened.
         scanned: What was read of it.
         contained: How the subvolumes are inside each other.
+        is_complete: See below.
 
     Attributes:
         tables: What was read: columns of all extents, references and blocks.
         contained: How the subvolumes are inside each other.
         generation: Generation of the commit that it shows.
-        is_complete: Whether everything could be read; if not, all sizes may be too low.
+        is_complete: Whether everything could be read. If not, what is referenced may be more; and
+            what seems exclusive, or free when it is deleted, may be less, as what could not be read
+            may refer to it, too.
     """
 
-    def __init__(self, path: str, scanned: Scan, contained: Containment) -> None:
+    def __init__(
+        self, path: str, scanned: Scan, contained: Containment, *, is_complete: bool
+    ) -> None:
         self._path = path
         self.contained = contained
         self.tables = scanned
         self.generation = scanned.generation
-        self.is_complete = not scanned.lost
+        self.is_complete = is_complete
         self._directories: dict[Representation, Directories] = {}
         self._deleted = self._mask(lambda owner: owner.kind is Kind.DELETED)
 

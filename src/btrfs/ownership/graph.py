@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from btrfs.errors import BtrfsError
 from btrfs.ondisk.constants import MAX_LEVEL
 from btrfs.ownership.owners import Owner
-from btrfs.ownership.root_sets import EMPTY, RootSets, SetIds, mask_of
+from btrfs.ownership.root_sets import EMPTY, RootSets, SetIds, first_bit, mask_of
 from btrfs.source.disk.bulk import BulkReader, Leaves
 from btrfs.source.disk.node import Node, Pointer
 from btrfs.source.disk.pointers import BlockPointers
@@ -102,12 +102,16 @@ class Graph:
         source: The source of the blocks.
         sets: The sets of roots: bit N is the Nth of the owners that walk() is given.
         consumer: Gets the items of leaves that may hold files.
+
+    Attributes:
+        incomplete: Bit mask of the roots that lead to blocks which cannot be read.
     """
 
     def __init__(self, source: DiskSource, sets: RootSets, consumer: LeafConsumer) -> None:
         self._source = source
         self._sets = sets
         self._consumer = consumer
+        self.incomplete = 0
         self._levels: dict[int, _Level] = {}
         self._leaves: list[BlockPointers] = []
 
@@ -165,7 +169,7 @@ class Graph:
             try:
                 node = self._source.read_block(pointer)
             except UNREADABLE as error:
-                self._skip(owner.tree, pointer.min_key or 0, pointer.max_key, error)
+                self._skip(set_id, owner.tree, pointer.min_key or 0, pointer.max_key, error)
                 return
             frontier.count(pointer, set_id)
             if not isinstance(node, Node):
@@ -275,11 +279,12 @@ class Graph:
         indexes = np.setdiff1d(np.arange(len(set_ids)), read)
         for set_id, error in zip(set_ids[indexes].tolist(), lost, strict=True):
             mask = self._sets.masks[set_id]
-            self._skip(owners[(mask & -mask).bit_length() - 1].tree, *error)
+            self._skip(set_id, owners[first_bit(mask)].tree, *error)
 
-    def _skip(self, tree: int, min_key: int, max_key: int, error: BtrfsError) -> None:
+    def _skip(self, set_id: int, tree: int, min_key: int, max_key: int, error: BtrfsError) -> None:
         """Note that a block cannot be read, or raise the error."""
         self._source.skip_or_raise(tree, min_key, max_key, error)
+        self.incomplete |= self._sets.masks[set_id]
 
 
 class _Frontier:

@@ -61,7 +61,7 @@ class FileSpace:
         referenced: Bytes of all extents that it uses.
         unreachable: Of the bytes that are shown here, those that no file reaches any more.
         reclaimable: Of these, bytes of extents that no other file uses: to write the file anew
-            gives them back.
+            gives them back. None if it can only be read.
         pieces: How many pieces it has in extents.
         piece_bytes: Bytes of these when they are decompressed.
         breaks: How often the next piece does not follow on disk; 0 if it can only be read.
@@ -209,6 +209,8 @@ def _files(
             inside = names.path(_shortest(names, index, node))
             path = b"/".join(filter(None, (above, inside)))
         sizes = {name: int(column[index]) for name, column in files.files._asdict().items()}
+        if read_only:
+            sizes["reclaimable"] = 0
         yield FileSpace(
             path=path,
             tree=tree,

@@ -73,11 +73,13 @@ class NameParts(NamedTuple):
         links: Columns of LinkRows but for name_at: names follow one another.
         inodes: Columns of InodeRows.
         names: The bytes of the names, one after another, uint8.
+        bad: Indexes of items that are too short; what follows in them is left out.
     """
 
     links: list[NDArray[Any]]
     inodes: list[NDArray[Any]]
     names: NDArray[np.uint8]
+    bad: NDArray[np.intp]
 
 
 def name_parts(batch: ItemBatch, leaf: NDArray[np.uint32]) -> NameParts:
@@ -87,17 +89,19 @@ def name_parts(batch: ItemBatch, leaf: NDArray[np.uint32]) -> NameParts:
         batch: The items.
         leaf: Number of the leaf of each.
     """
-    is_inode = (batch.type == constants.INODE_ITEM_KEY) & (batch.size >= InodeItem.struct_size)
-    inode = np.flatnonzero(is_inode)
+    inode = np.flatnonzero(batch.type == constants.INODE_ITEM_KEY)
+    is_short = batch.size[inode] < InodeItem.struct_size
+    bad, inode = [inode[is_short]], inode[~is_short]
     body = batch.body[inode]
     fields = [take(batch.buffer, dtype, body + at) for dtype, at in _INODE_FIELDS]
-    links = list(_links(batch, leaf, constants.INODE_REF_KEY, _REF_SIZE))
-    links += _links(batch, leaf, constants.INODE_EXTREF_KEY, _EXTREF_SIZE)
+    links = list(_links(batch, leaf, constants.INODE_REF_KEY, _REF_SIZE, bad))
+    links += _links(batch, leaf, constants.INODE_EXTREF_KEY, _EXTREF_SIZE, bad)
     names = [_pieces(batch.buffer, begin, columns[-1]) for columns, begin in links]
     return NameParts(
         [np.concatenate(columns) for columns in zip(*(each for each, _ in links), strict=True)],
         [batch.objectid[inode], *fields, leaf[inode]],
         np.concatenate(names),
+        np.concatenate(bad),
     )
 
 
@@ -129,7 +133,11 @@ class NameCollector:
 
 
 def _links(
-    batch: ItemBatch, leaf: NDArray[np.uint32], key_type: int, header_size: int
+    batch: ItemBatch,
+    leaf: NDArray[np.uint32],
+    key_type: int,
+    header_size: int,
+    bad: list[NDArray[np.intp]],
 ) -> Iterator[tuple[list[NDArray[Any]], NDArray[np.int64]]]:
     """Yield the first names in items of one type, then the second ones, and so on.
 
@@ -138,6 +146,7 @@ def _links(
         leaf: Number of the leaf of each.
         key_type: Type of those that hold names: INODE_REF_KEY or INODE_EXTREF_KEY.
         header_size: Bytes before each name.
+        bad: Gets the indexes of items that are too short.
 
     Yields:
         Columns of LinkRows but for name_at, and where in the buffer the names begin.
@@ -148,10 +157,12 @@ def _links(
     while True:
         begin = at + header_size
         whole = begin <= end
+        bad.append(rows[~whole & (at < end)])
         rows, begin, end = rows[whole], begin[whole], end[whole]
         # The last field of the header is the length of the name.
         length = take(batch.buffer, "<u2", begin - 2)
         whole = begin + length <= end
+        bad.append(rows[~whole])
         rows, begin, end, length = rows[whole], begin[whole], end[whole], length[whole]
         if key_type == constants.INODE_REF_KEY:
             parent = batch.offset[rows]

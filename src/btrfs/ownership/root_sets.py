@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EMPTY", "RootSets", "SetIds", "mask_of"]
+__all__ = ["EMPTY", "RootSets", "SetIds", "first_bit", "mask_of"]
 
 SetIds = NDArray[np.uint32]
 
@@ -168,6 +168,11 @@ class RootSets:
         """Return a bit mask as a row of that table; roots that are in no set are left out."""
         width = self._words.shape[1]
         return np.asarray(_packed([roots & ((1 << 64 * width) - 1)], width)[0])
+
+
+def first_bit(mask: int) -> int:
+    """Return the number of the lowest bit that is set in a bit mask, which is not empty."""
+    return (mask & -mask).bit_length() - 1
 
 
 def mask_of(bits: Iterable[int]) -> int:

@@ -14,7 +14,7 @@ from btrfs.ownership.graph import Graph, Progress, TreeBlocks
 from btrfs.ownership.names import InodeRows, LinkRows, NameCollector, NameParts, name_parts
 from btrfs.ownership.owners import Kind, Owner, owners
 from btrfs.ownership.references import InlineRows, ReferenceRows, reference_rows
-from btrfs.ownership.root_sets import RootSets, SetIds, mask_of
+from btrfs.ownership.root_sets import RootSets, SetIds, first_bit, mask_of
 from btrfs.ownership.sizes import ChunkClasses, SizesBySet, sum_by
 from btrfs.ownership.tables import TableBuilder
 
@@ -53,7 +53,7 @@ class Scan:
         has_names: Whether names were read.
         sizes: Bytes by set of roots.
         used: Bytes that the block groups say are used.
-        lost: How many ranges of keys could not be read; then all sizes may be too low.
+        incomplete: Bit mask of the trees of which not everything could be read.
     """
 
     generation: int
@@ -69,7 +69,7 @@ class Scan:
     names: NDArray[np.uint8]
     sizes: SizesBySet
     used: int
-    lost: int
+    incomplete: int
     has_names: bool
 
 
@@ -131,7 +131,7 @@ def scan_trees(
         *collector.names.finish(),
         _sizes(fs.nodesize, blocks, extents, sets, chunks),
         sum(group.used for group in groups),
-        len(fs.lost),
+        graph.incomplete | collector.report(found, sets, leaf_sets),
         names,
     )
 
@@ -147,13 +147,14 @@ class _FileItems(NamedTuple):
         rows: Pieces in extents.
         inline: Pieces in leaves.
         names: Names and inodes, if they are wanted.
-        errors: What is wrong with items that are left out, by their keys.
+        bad: Items that cannot be right, and are left out: the numbers of their leaves, their keys,
+            and how many bytes they have.
     """
 
     rows: ReferenceRows
     inline: InlineRows
     names: NameParts | None
-    errors: list[tuple[Key, CorruptError]]
+    bad: list[tuple[int, Key, int]]
 
 
 class _Collector:
@@ -171,29 +172,50 @@ class _Collector:
         self.references = reference_table(memory // 4)
         self.inline = TableBuilder(_INLINE_DTYPES, memory // 8)
         self.names = NameCollector(memory // 4)
+        self._bad: list[tuple[int, Key, int]] = []
 
     def decode(self, leaves: Leaves, leaf: NDArray[np.uint32]) -> _FileItems:
         batch = leaves.batch
         rows, inline, bad = reference_rows(batch, leaf)
-        errors = [
-            (
-                key := batch.key(index),
-                CorruptError(
-                    f"item {key}", expected="a file extent", found=f"{batch.size[index]} bytes"
-                ),
-            )
-            for index in bad.tolist()
-        ]
         names = name_parts(batch, leaf) if self._with_names else None
-        return _FileItems(rows, inline, names, errors)
+        indexes = bad.tolist() + (names.bad.tolist() if names is not None else [])
+        items = [(int(leaf[index]), batch.key(index), int(batch.size[index])) for index in indexes]
+        return _FileItems(rows, inline, names, items)
 
     def collect(self, decoded: _FileItems) -> None:
         self.references.append(decoded.rows)
         self.inline.append(decoded.inline)
         if decoded.names is not None:
             self.names.add(decoded.names)
-        for key, error in decoded.errors:
-            self._source.skip_or_raise(0, key.key, key.key, error)
+        self._bad += decoded.bad
+
+    def report(self, owners: list[Owner], sets: RootSets, leaf_sets: SetIds) -> int:
+        """Note the items that cannot be right, or raise an error.
+
+        Args:
+            owners: The trees.
+            sets: The sets of roots.
+            leaf_sets: Set of each leaf.
+
+        Returns:
+            Bit mask of the roots that lead to any of them.
+
+        Raises:
+            CorruptError: There are such items, and errors are to be raised.
+        """
+        incomplete = 0
+        for leaf, key, size in self._bad:
+            mask = sets.masks[leaf_sets[leaf]]
+            if mask:
+                tree = owners[first_bit(mask)].tree
+                error = CorruptError(
+                    f"item {key} of tree {tree}",
+                    expected="one that is whole",
+                    found=f"{size} bytes",
+                )
+                self._source.skip_or_raise(tree, key.key, key.key, error)
+                incomplete |= mask
+        return incomplete
 
 
 def _without_weak(found: list[Owner]) -> Any:

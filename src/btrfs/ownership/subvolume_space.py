@@ -42,6 +42,7 @@ class SubvolumeSpace:
         with_snapshots: Bytes that only it, its snapshots, their snapshots and so on refer to.
         compressed: Bytes of data that is compressed.
         uncompressed: Bytes of the same data when it is decompressed.
+        is_complete: Whether all of it could be read; if not, what it refers to may be more.
     """
 
     id: int
@@ -58,6 +59,7 @@ class SubvolumeSpace:
     with_snapshots: Space
     compressed: int
     uncompressed: int
+    is_complete: bool
 
     @property
     def is_read_only_snapshot(self) -> bool:
@@ -104,6 +106,7 @@ def subvolume_spaces(
                 else scanned.sizes.of(within, physical=physical),
                 compressed=int(compressed[bit, 0]),
                 uncompressed=int(compressed[bit, 1]),
+                is_complete=not scanned.incomplete >> bit & 1,
             )
         )
     return found

@@ -43,7 +43,7 @@ class Summary:
 
     Attributes:
         generation: Generation of the commit that it shows.
-        is_complete: Whether everything could be read; if not, all sizes may be too low.
+        is_complete: Whether everything could be read; see Ownership.
         subvolumes: How many subvolumes there are, with the top level.
         largest: The subvolumes that use most, where what several share counts for one of them: a
             writable one, and of these the newest.

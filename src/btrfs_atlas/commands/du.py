@@ -259,7 +259,7 @@ def _lines_of_files(
     for file in files:
         yield _line([_file_cell(file, column) for column in columns], _file_label(file))
     if not files:
-        yield "No file has as much."
+        yield "There are none."
     if args.sort == "unreachable":
         yield from _how_to_reclaim(fs, owned, files)
 

@@ -103,8 +103,13 @@ def _made(one: SubvolumeSpace) -> str:
 
 
 def _flags(one: SubvolumeSpace) -> str:
-    """Return letters: r read-only, s snapshot, d deleted and being cleaned up."""
-    letters = {"r": one.read_only, "s": one.parent_uuid.int != 0, "d": one.is_deleted}
+    """Return letters, which are explained below the table."""
+    letters = {
+        "r": one.read_only,
+        "s": one.parent_uuid.int != 0,
+        "d": one.is_deleted,
+        "i": not one.is_complete,
+    }
     return "".join(letter for letter, is_set in letters.items() if is_set) or "-"
 
 
@@ -118,7 +123,9 @@ def _path(one: SubvolumeSpace) -> str:
 
 def _totals(owned: Ownership, subvolumes: list[SubvolumeSpace]) -> Iterator[str]:
     """Yield lines about all subvolumes together."""
-    yield "flags: r read-only, s snapshot, d deleted and being cleaned up"
+    flags = "flags: r read-only, s snapshot, d deleted and being cleaned up"
+    incomplete = any(not one.is_complete for one in subvolumes)
+    yield f"{flags}, i incomplete" if incomplete else flags
     snapshots = [one.id for one in subvolumes if one.is_read_only_snapshot]
     if snapshots:
         yield f"only in read-only snapshots: {_parts(owned.only_in(snapshots))}"
@@ -201,6 +208,7 @@ def _plain(one: SubvolumeSpace) -> dict[str, Any]:
         "path": record(one.path),
         "parent_id": one.parent_id,
         "is_deleted": one.is_deleted,
+        "is_complete": one.is_complete,
         "read_only": one.read_only,
         "uuid": str(one.uuid),
         "parent_uuid": str(one.parent_uuid) if one.parent_uuid.int else None,

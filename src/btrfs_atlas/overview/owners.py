@@ -32,7 +32,10 @@ def _lines(found: Summary, names: Names) -> Iterator[str]:
     from btrfs.ondisk.text import counted, pretty_size
 
     if not found.is_complete:
-        yield "! Not everything could be read, so all sizes may be too low."
+        yield (
+            "! Not everything could be read: sizes may be too low, and what deletions free may be"
+            " less."
+        )
     for share in found.largest:
         yield f"   {pretty_size(share.space.total):>10}  {_path(share)}"
     yield ""

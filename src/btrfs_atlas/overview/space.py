@@ -114,9 +114,10 @@ def _of_metadata(shortage: MetadataShortage, metadata: SpaceOfType, names: Names
 def _of_data(shortage: DataShortage, state: SpaceState, names: Names) -> Iterator[str]:
     from btrfs.utils import pretty_size
 
+    left = f"Only {pretty_size(shortage.free)} of" if shortage.free else "No"
     yield (
-        f"! Only {pretty_size(shortage.free)} of data can still be written. Delete files, and the"
-        " snapshots that have them, too; or add a device:"
+        f"! {left} data can still be written. Delete files, and the snapshots that have them, too;"
+        " or add a device:"
     )
     yield f"$ btrfs device add /dev/NEW {names.mountpoint}"
     if shortage.reclaimable > state.size // _WORTH_A_BALANCE:
