@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
@@ -19,7 +20,8 @@ from btrfs.ownership import Ownership, scan
 from btrfs.ownership.containment import Representation
 from btrfs.ownership.directories import Entry
 from tests import support
-from tests.lab.sharing import share_space
+from tests.lab.populate import PAGE, write_files
+from tests.lab.sharing import clone_whole, share_space
 
 
 @dataclass
@@ -242,6 +244,32 @@ def delete(path: Path) -> None:
 def data_used(root: Path) -> int:
     with FileSystem(root) as fs:
         return sum(space.used_bytes for space in fs.space_info() if space.flags & 1)
+
+
+def test_as_btrfs_filesystem_du_where_extents_are_used_as_a_whole(tmp_path: Path) -> None:
+    """It counts pieces, and what only one file uses; of whole extents, that is the same."""
+    with support.filesystem(tmp_path) as fs:
+        write_files(fs.mountpoint / "files", random.Random(1), 60)
+        support.run("btrfs", "subvolume", "create", fs.mountpoint / "sub")
+        (fs.mountpoint / "sub" / "own").write_bytes(os.urandom(9 * PAGE))
+        clone_whole(fs.mountpoint / "sub" / "own", fs.mountpoint / "clone")
+        (fs.mountpoint / "sub" / "other").write_bytes(os.urandom(5 * PAGE))
+        fs.sync()
+        with FileSystem(fs.mountpoint, source="devices") as opened:
+            owned = scan(opened)
+        listed = fs.btrfs("filesystem", "du", "--raw", fs.mountpoint)
+    compared = 0
+    for line in listed.splitlines()[1:]:
+        total, exclusive, _, name = line.split(None, 3)
+        entry = owned.entry(name.removeprefix(str(fs.mountpoint)))
+        if entry.is_directory:
+            continue
+        # Inline files count there, and have no extents.
+        if int(total) >= PAGE:
+            assert entry.referenced == int(total)
+            assert entry.exclusive == int(exclusive)
+            compared += 1
+    assert compared > 10
 
 
 def test_shared_with(owned: Ownership) -> None:
