@@ -53,18 +53,22 @@ def pieces(draw: st.DrawFn) -> Pieces:
     leaves = draw(st.lists(st.integers(0, 7), min_size=1, max_size=6))
     sizes = draw(
         st.dictionaries(
-            st.integers(1, 12), st.tuples(st.integers(1, 9), st.integers(1, 20)), min_size=1
+            st.integers(1, 12),
+            st.tuples(st.integers(1, 9), st.integers(1, 20), st.sampled_from([0, 1, 3])),
+            min_size=1,
         )
     )
     rows: list[tuple[int, ...]] = []
     for _ in range(draw(st.integers(0, 40))):
         extent = draw(st.sampled_from(sorted(sizes)))
-        disk, ram = sizes[extent]
-        offset = draw(st.integers(0, ram - 1))
-        length = draw(st.integers(1, ram - offset))
+        disk, ram, compression = sizes[extent]
+        # Of what is not compressed, ram_bytes may be wrong.
+        whole = ram if compression else disk
+        offset = draw(st.integers(0, whole - 1))
+        length = draw(st.integers(1, whole - offset))
         leaf = draw(st.integers(0, len(leaves) - 1))
         inum, position = draw(st.integers(256, 260)), draw(st.integers(0, 100))
-        rows.append((extent, disk, ram, offset, length, 0, inum, position, leaf))
+        rows.append((extent, disk, ram, offset, length, compression, inum, position, leaf))
     return rows, leaves
 
 
@@ -87,10 +91,12 @@ def test_usage_of_extents(made: Pieces, memory: int | None) -> None:
             users[extent] |= masks[leaf]
     assert extents.vaddr.tolist() == sorted(users)
     for index, extent in enumerate(sorted(users)):
-        assert extents.reachable[index] == len(reached[extent])
         assert sets.masks[extents.set_id[index]] == users[extent]
-        disk, ram = next(row[1:3] for row in rows if row[0] == extent)
-        assert extents.unreachable[index] == disk * (ram - len(reached[extent])) // ram
+        disk, ram, *_, compression = next(row[1:6] for row in rows if row[0] == extent)
+        whole = ram if compression else disk
+        assert extents.ram_bytes[index] == whole
+        assert extents.compression[index] == compression
+        assert extents.unreachable[index] == disk * (whole - len(reached[extent])) // whole
     used = [row for row in rows if masks[row[-1]]]
     back = list(
         zip(

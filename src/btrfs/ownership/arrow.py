@@ -27,7 +27,7 @@ def arrow_tables(scanned: Scan) -> dict[str, pa.Table]:
 
     * ``sets``: set_id, trees (a list of numbers), data and metadata (bytes on disk);
     * ``blocks``: vaddr and set_id of each tree block;
-    * ``extents``: the columns of DataExtents, and unreachable;
+    * ``extents``: the columns of DataExtents;
     * ``references``: the columns of References, and set_id instead of leaf;
     * ``inline``, ``inodes``: the columns of InlineRows and InodeRows, and set_id instead of leaf;
     * ``links``: inum, parent, name (bytes) and set_id.
@@ -50,10 +50,7 @@ def arrow_tables(scanned: Scan) -> dict[str, pa.Table]:
     tables = {
         "sets": _sets(scanned),
         "blocks": {"vaddr": scanned.blocks.vaddr, "set_id": scanned.blocks.set_id},
-        "extents": {
-            **{name: getattr(extents, name) for name in extents.__dataclass_fields__},
-            "unreachable": extents.unreachable,
-        },
+        "extents": {name: getattr(extents, name) for name in extents.__dataclass_fields__},
         "references": _by_set(
             scanned, {name: getattr(references, name) for name in references.__dataclass_fields__}
         ),

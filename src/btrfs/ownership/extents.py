@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from btrfs.ondisk import constants
 from btrfs.ownership.references import ReferenceRows
 from btrfs.ownership.root_sets import RootSets, SetIds
 from btrfs.ownership.tables import TableBuilder
@@ -30,7 +31,8 @@ class DataExtents:
         vaddr: Virtual address, uint64.
         num_bytes: Bytes on disk, before redundancy, uint32.
         ram_bytes: Bytes when it is decompressed, uint32.
-        reachable: Of these, bytes that some file has, uint32.
+        unreachable: Bytes on disk that no file reaches any more; of a compressed extent, the same
+            share as of the decompressed bytes, uint32.
         compression: Type of its compression, uint8.
         set_id: Number of the set of roots that use it, uint32.
         first: Index of its first row among the references, int64.
@@ -39,20 +41,13 @@ class DataExtents:
     vaddr: NDArray[np.uint64]
     num_bytes: NDArray[np.uint32]
     ram_bytes: NDArray[np.uint32]
-    reachable: NDArray[np.uint32]
+    unreachable: NDArray[np.uint32]
     compression: NDArray[np.uint8]
     set_id: SetIds
     first: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.vaddr)
-
-    @property
-    def unreachable(self) -> NDArray[np.uint32]:
-        """Bytes on disk that no file reaches any more; of a compressed extent, its share."""
-        part = self.ram_bytes - np.minimum(self.reachable, self.ram_bytes)
-        whole = np.maximum(self.ram_bytes, 1).astype(np.uint64)
-        return (self.num_bytes * part.astype(np.uint64) // whole).astype(np.uint32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +181,18 @@ def usage_of(
     lengths = np.diff(first, append=len(order))
     index = np.repeat(np.arange(len(first), dtype=np.uint32), lengths)
     offset, num_bytes = rows.offset[order], rows.num_bytes[order]
+    disk_num_bytes, ram_bytes = rows.disk_num_bytes[of_first], rows.ram_bytes[of_first]
+    compression = rows.kind[of_first] & _COMPRESSION_MASK
+    # Kernels have written other sizes for extents that were allocated and then written in parts.
+    ram_bytes = np.where(compression == constants.COMPRESS_NONE, disk_num_bytes, ram_bytes)
+    reachable = _reachable(index, offset, num_bytes, ram_bytes, first)
+    share = disk_num_bytes * (ram_bytes - reachable).astype(np.uint64)
     extents: list[NDArray[Any]] = [
         address[first],
-        rows.disk_num_bytes[of_first],
-        rows.ram_bytes[of_first],
-        _reachable(index, offset, num_bytes, rows.ram_bytes[of_first], first),
-        rows.kind[of_first] & _COMPRESSION_MASK,
+        disk_num_bytes,
+        ram_bytes,
+        (share // np.maximum(ram_bytes, 1)).astype(np.uint32),
+        compression,
         sets.unions(leaf_sets[leaf], first),
         first,
     ]
