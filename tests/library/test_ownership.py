@@ -6,15 +6,20 @@ import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from btrfs import FileSystem
 from btrfs.ctree import QUOTA_TREE_OBJECTID, QgroupInfo
 from btrfs.errors import BtrfsError
 from btrfs.ownership import Ownership, scan
-from btrfs.ownership.owners import Kind
+from btrfs.ownership.graph import Graph
+from btrfs.ownership.owners import Kind, owners
+from btrfs.ownership.root_sets import RootSets
+from btrfs.source.disk.bulk import Leaves
 from tests import support
 from tests.lab.sharing import change, share_space
 from tests.support.removal import interrupt
@@ -291,7 +296,24 @@ def test_progress_and_cancelling(opened: FileSystem) -> None:
             scan(fs, progress=cancel)
 
 
-def test_lost_blocks_make_it_incomplete(image: list[Path], tmp_path: Path) -> None:
+class Destroyed(NamedTuple):
+    """A filesystem without the last leaf of a subvolume.
+
+    Attributes:
+        image: Its only device that is left.
+        tree: Number of the subvolume.
+        referenced: Bytes of data that it refers to.
+        vaddr: Address of the leaf.
+    """
+
+    image: Path
+    tree: int
+    referenced: int
+    vaddr: int
+
+
+@pytest.fixture
+def destroyed(image: list[Path], tmp_path: Path) -> Destroyed:
     copy = tmp_path / "disk.img"
     support.run("cp", "--sparse=always", image[0], copy)
     with FileSystem(copy) as fs:
@@ -307,15 +329,49 @@ def test_lost_blocks_make_it_incomplete(image: list[Path], tmp_path: Path) -> No
         for address in addresses:
             file.seek(address)
             file.write(b"destroyed")
-    with FileSystem(copy, on_error="skip") as fs:
+    return Destroyed(copy, tree, whole, leaf.vaddr)
+
+
+def test_lost_blocks_make_it_incomplete(destroyed: Destroyed) -> None:
+    with FileSystem(destroyed.image, on_error="skip") as fs:
         damaged = scan(fs)
         assert not damaged.is_complete
-        assert [one.id for one in damaged.subvolumes() if not one.is_complete] == [tree]
+        subvolumes = damaged.subvolumes()
+        assert [one.id for one in subvolumes if not one.is_complete] == [destroyed.tree]
         assert len(fs.lost) == 1
-        rest = next(one.referenced.data for one in damaged.subvolumes() if one.id == tree)
-        assert 0 < rest < whole
-    with FileSystem(copy) as fs, pytest.raises(BtrfsError, match=f"tree block at {leaf.vaddr}"):
+        rest = next(one.referenced.data for one in subvolumes if one.id == destroyed.tree)
+        assert 0 < rest < destroyed.referenced
+    with (
+        FileSystem(destroyed.image) as fs,
+        pytest.raises(BtrfsError, match=f"tree block at {destroyed.vaddr}"),
+    ):
         scan(fs)
+
+
+def test_another_walk_reads_only_what_is_not_known(destroyed: Destroyed) -> None:
+    class Counter:
+        """Counts the leaves whose items it gets."""
+
+        leaves = 0
+
+        def decode(self, leaves: Leaves, _leaf: NDArray[np.uint32]) -> int:
+            return len(leaves.read)
+
+        def collect(self, decoded: int) -> None:
+            self.leaves += decoded
+
+    with FileSystem(destroyed.image, on_error="skip") as fs:
+        sets, counter = RootSets(), Counter()
+        graph = Graph(fs.block_source(), sets, counter)
+        found = owners(fs)
+        blocks, leaf_sets = graph.walk(found, lambda _done, _total: None)
+        lost, leaves = graph.incomplete, counter.leaves
+        again, leaf_sets_again = graph.walk(found, lambda _done, _total: None)
+        assert lost == graph.incomplete != 0
+        assert counter.leaves == leaves > 10
+        assert (blocks.vaddr == again.vaddr).all()
+        assert (blocks.set_id == again.set_id).all()
+        assert sorted(leaf_sets[leaf_sets != 0]) == sorted(leaf_sets_again[leaf_sets_again != 0])
 
 
 def fail(_min_key: int, _max_key: int, error: BtrfsError) -> None:

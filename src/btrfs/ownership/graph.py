@@ -17,7 +17,7 @@ import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -104,7 +104,7 @@ class Graph:
         consumer: Gets the items of leaves that may hold files.
 
     Attributes:
-        incomplete: Bit mask of the roots that lead to blocks which cannot be read.
+        incomplete: Bit mask of the roots of the last walk that lead to blocks which cannot be read.
     """
 
     def __init__(self, source: DiskSource, sets: RootSets, consumer: LeafConsumer) -> None:
@@ -130,6 +130,7 @@ class Graph:
             StaleError: A block was overwritten; the filesystem has been committed since.
             CorruptError: A block has no copy that passes all checks, and errors are to be raised.
         """
+        self.incomplete = 0
         frontier = _Frontier(self._sets)
         for bit, owner in enumerate(owners):
             self._add_root(frontier, owner, self._sets.id_of(1 << bit))
@@ -201,16 +202,18 @@ class Graph:
             parents.append(parent[still])
             new = np.flatnonzero(_indexes(pointers, known.nodes) < 0)
         bulk, lost = self._reader()
+        is_read = np.ones(len(pointers), np.bool_)
         for some in _batches(new, bulk.blocks_per_batch):
             found = bulk.children(pointers.select(some))
-            self._report_lost(lost, found.read, set_ids[some], owners)
+            is_read[some[self._report_lost(lost, found.read, set_ids[some], owners)]] = False
             lost.clear()
             children.append(found.pointers)
             parents.append(some[found.block])
         made = BlockPointers.concatenated(level - 1, children)
         parent = np.concatenate(parents) if parents else np.empty(0, np.intp)
-        if len(pointers):
-            self._levels[level] = _Level(pointers, made, parent)
+        # What could not be read is not known: another walk tries it again, and reports it.
+        read = np.flatnonzero(is_read)
+        self._levels[level] = _Level(pointers.select(read), made, np.searchsorted(read, parent))
         return made, parent
 
     def _read_leaves(
@@ -247,9 +250,9 @@ class Graph:
                 progress(done, total)
                 some, chosen, future = under_way.popleft()
                 lost, is_read, decoded = future.result()
-                self._report_lost(lost, is_read, set_ids[some], owners)
+                indexes = self._report_lost(lost, is_read, set_ids[some], owners)
                 self._consumer.collect(decoded)
-                self._leaves.append(chosen)
+                self._leaves.append(_without_generation(chosen, indexes))
                 done += len(some)
         progress(total, total)
 
@@ -272,14 +275,15 @@ class Graph:
         read: NDArray[np.intp],
         set_ids: SetIds,
         owners: Sequence[Owner],
-    ) -> None:
-        """Report the blocks of a batch that could not be read."""
+    ) -> NDArray[np.intp]:
+        """Report the blocks of a batch that could not be read, and return their indexes."""
         if not lost:
-            return
+            return np.empty(0, np.intp)
         indexes = np.setdiff1d(np.arange(len(set_ids)), read)
         for set_id, error in zip(set_ids[indexes].tolist(), lost, strict=True):
             mask = self._sets.masks[set_id]
             self._skip(set_id, owners[first_bit(mask)].tree, *error)
+        return indexes
 
     def _skip(self, set_id: int, tree: int, min_key: int, max_key: int, error: BtrfsError) -> None:
         """Note that a block cannot be read, or raise the error."""
@@ -342,6 +346,15 @@ class _Frontier:
         order = np.argsort(vaddr, kind="stable")
         different, first = np.unique(vaddr[order], return_index=True)
         return different, self._sets.unions(set_ids[order], first)
+
+
+def _without_generation(pointers: BlockPointers, indexes: NDArray[np.intp]) -> BlockPointers:
+    """Return pointers of which some match no block: another walk reads and reports them again."""
+    if not len(indexes):
+        return pointers
+    generation = pointers.generation.copy()
+    generation[indexes] = 0
+    return replace(pointers, generation=generation)
 
 
 def _batches(indexes: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
