@@ -80,7 +80,8 @@ def test_json(capsys: pytest.CaptureFixture[str], made: support.LoopFilesystem) 
 
 
 def test_if_deleted(capsys: pytest.CaptureFixture[str], made: support.LoopFilesystem) -> None:
-    status, out, _ = run(capsys, made.mountpoint, "--if-deleted", "/snapshot1,snapshot2")
+    on_mount = made.mountpoint / "snapshot2"
+    status, out, _ = run(capsys, made.mountpoint, "--if-deleted", f"/snapshot1,{on_mount}")
     assert status == 0
     deleted, other, frees = out.splitlines()
     assert deleted.endswith("snapshot1")

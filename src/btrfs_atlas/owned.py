@@ -95,6 +95,27 @@ def entries(
     return [_mounted_entry(fs, owned, path, rule) or owned.entry(path, rule) for path in paths]
 
 
+def subvolume_ids(fs: FileSystem, owned: Ownership, names: Iterable[str]) -> list[int]:
+    """Return the numbers of the subvolumes that a user names, each once.
+
+    Args:
+        fs: The filesystem.
+        owned: The scan of it.
+        names: Numbers; paths from the top level, and patterns of such. If the filesystem is
+            mounted, a subvolume that is on it by this name comes first.
+
+    Raises:
+        BtrfsError: There is no such subvolume.
+    """
+    from btrfs.ondisk.constants import FIRST_FREE_OBJECTID
+
+    found: set[int] = set()
+    for name in names:
+        tree, inum = (_inode_of(fs, name) if fs.mounted else None) or (0, 0)
+        found.update([tree] if inum == FIRST_FREE_OBJECTID else owned.matching(name))
+    return sorted(found)
+
+
 def _mounted_entry(
     fs: FileSystem, owned: Ownership, path: str, rule: Representation | None
 ) -> Entry | None:

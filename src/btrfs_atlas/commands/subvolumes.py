@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from btrfs_atlas.arguments import size
-from btrfs_atlas.owned import add_scan_arguments, opened_for_scan
+from btrfs_atlas.owned import add_scan_arguments, opened_for_scan, subvolume_ids
 
 if TYPE_CHECKING:
     from btrfs.ownership import Ownership
@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--if-deleted",
         metavar="A,B,...",
         type=lambda text: [part for part in text.split(",") if part],
-        help="tell what deleting these together would free: ids or paths from the top level, in"
-        " which * and ? stand for characters as in a shell",
+        help="tell what deleting these together would free: ids, paths on a mounted filesystem, or"
+        " paths from the top level, in which * and ? stand for characters as in a shell",
     )
     wanted.add_argument(
         "--to-free",
@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show subvolumes; return 1 if something had to be left out."""
-    with opened_for_scan(args, names=False) as (_, owned):
-        deleted = _chosen(owned, args.if_deleted) if args.if_deleted is not None else None
+    with opened_for_scan(args, names=False) as (fs, owned):
+        deleted = None if args.if_deleted is None else subvolume_ids(fs, owned, args.if_deleted)
         plan = owned.plan(args.to_free, order=args.order) if args.to_free is not None else None
         if args.json:
             _print_json(owned, deleted, plan)
@@ -67,11 +67,6 @@ def run(args: argparse.Namespace) -> int:
         else:
             _print(owned)
         return int(not owned.is_complete)
-
-
-def _chosen(owned: Ownership, patterns: Iterable[str]) -> list[int]:
-    """Return the numbers of the subvolumes that are named, each once."""
-    return sorted({tree for pattern in patterns for tree in owned.matching(pattern)})
 
 
 # As text.
