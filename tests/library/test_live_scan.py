@@ -154,7 +154,7 @@ def test_goes_on_with_what_it_knows(tmp_path: Path) -> None:
                 support.run("fstrim", fs.mountpoint)
 
         with (
-            mock.patch("btrfs.source.disk.bulk.BATCH_BYTES", 8 * 4096),
+            mock.patch("btrfs.ownership.graph._BATCH_BYTES", 8 * 4096),
             FileSystem(fs.mountpoint, source="devices") as live,
         ):
             begun = live.fs_info().generation

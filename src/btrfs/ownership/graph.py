@@ -43,6 +43,10 @@ Progress = Callable[[int, int], None]
 _THREADS = os.cpu_count() or 1
 _BATCHES_AHEAD = 2 * _THREADS
 
+_BATCH_BYTES = 8 << 20
+"""Bytes of blocks that are read together. Threads stand less in each other's way the longer the
+arrays are that they work on; with still more, these would not stay in the processor's cache."""
+
 
 class LeafConsumer(Protocol):
     """Takes the items of leaves that may hold files, each leaf once."""
@@ -159,6 +163,9 @@ class Graph:
         store, block_format, log = trees.store, trees.block_format, self._source.log
         return BulkReader(store, block_format, log, on_unreadable), lost
 
+    def _blocks_per_batch(self) -> int:
+        return max(1, _BATCH_BYTES // self._source.trees.block_format.nodesize)
+
     def _add_root(self, frontier: _Frontier, owner: Owner, set_id: int) -> None:
         """Add the root of a tree; of one that is being removed, what is left of it."""
         if owner.drop_progress is None:
@@ -202,8 +209,9 @@ class Graph:
             parents.append(parent[still])
             new = np.flatnonzero(_indexes(pointers, known.nodes) < 0)
         bulk, lost = self._reader()
+        size = self._blocks_per_batch()
         is_read = np.ones(len(pointers), np.bool_)
-        for some in _batches(new, bulk.blocks_per_batch):
+        for some in _batches(new, size):
             found = bulk.children(pointers.select(some))
             is_read[some[self._report_lost(lost, found.read, set_ids[some], owners)]] = False
             lost.clear()
@@ -229,7 +237,6 @@ class Graph:
         new = np.flatnonzero(_indexes(pointers, known) < 0)
         total = len(pointers)
         done = total - len(new)
-        bulk, _ = self._reader()
 
         def read(chosen: BlockPointers, number: int) -> tuple[Any, NDArray[np.intp], Any]:
             bulk, lost = self._reader()
@@ -238,7 +245,7 @@ class Graph:
             return lost, found.read, self._consumer.decode(found, leaf)
 
         with ThreadPoolExecutor(_THREADS, "btrfs-decode") as threads:
-            batches = _batches(new, bulk.blocks_per_batch)
+            batches = _batches(new, self._blocks_per_batch())
             under_way: deque[tuple[NDArray[np.intp], BlockPointers, Future[Any]]] = deque()
             while True:
                 while len(under_way) < _BATCHES_AHEAD and (some := next(batches, None)) is not None:

@@ -83,38 +83,36 @@ def reference_rows(
     """
     index = np.flatnonzero(batch.type == constants.EXTENT_DATA_KEY)
     size = batch.size[index]
-    is_short = size < _INLINE_HEADER_SIZE
-    if is_short.any():
-        size, index, short = size[~is_short], index[~is_short], index[is_short]
-    else:
-        short = index[:0]
-    is_inline = _field(batch, index, "type") == constants.FILE_EXTENT_INLINE
-    is_short = ~is_inline & (size < _STRUCT.itemsize)
-    inline = index[is_inline]
-    regular = index[~is_inline & ~is_short]
-    structs = take(batch.buffer, _STRUCT, batch.body[regular])
-    sizes = structs["disk_num_bytes"] | structs["ram_bytes"]
-    sizes |= structs["offset"] | structs["num_bytes"]
-    is_used = structs["disk_bytenr"] != 0
-    is_too_long = is_used & (sizes >= _TOO_LONG)
-    bad = np.concatenate([short, index[is_short], regular[is_too_long]])
-    chosen = np.flatnonzero(is_used & ~is_too_long)
-    structs, regular = structs[chosen], regular[chosen]
-    kind = np.ascontiguousarray(structs["compression"])
-    kind[structs["type"] == constants.FILE_EXTENT_PREALLOC] |= PREALLOCATED
+    short = index[size < _INLINE_HEADER_SIZE]
+    if len(short):
+        size, index = size[size >= _INLINE_HEADER_SIZE], np.setdiff1d(index, short)
+    kind = _field(batch, index, "type")
+    is_inline = kind == constants.FILE_EXTENT_INLINE
+    is_whole = size >= _STRUCT.itemsize
+    inline, bad = index[is_inline], index[~is_inline & ~is_whole]
+    chosen = ~is_inline & is_whole
+    extent = _field(batch, index[chosen], "disk_bytenr")
+    # What is no inline extent and not at an address is a hole.
+    chosen[chosen] = extent != 0
+    regular, extent = index[chosen], extent[extent != 0]
+    sizes = [_field(batch, regular, name) for name in _SIZES]
+    is_too_long = np.bitwise_or.reduce(sizes) >= _TOO_LONG
+    disk_num_bytes, ram_bytes, offset, num_bytes = (one.astype(np.uint32) for one in sizes)
+    kind = _field(batch, regular, "compression")
+    kind[_field(batch, regular, "type") == constants.FILE_EXTENT_PREALLOC] |= PREALLOCATED
     rows = ReferenceRows(
-        np.ascontiguousarray(structs["disk_bytenr"]),
-        structs["disk_num_bytes"].astype(np.uint32),
-        structs["ram_bytes"].astype(np.uint32),
-        structs["offset"].astype(np.uint32),
-        structs["num_bytes"].astype(np.uint32),
-        kind,
+        *(extent, disk_num_bytes, ram_bytes, offset, num_bytes, kind),
         batch.objectid[regular],
         batch.offset[regular],
         leaf[regular],
     )
-    return rows, _inline_rows(batch, inline, leaf[inline]), bad
+    if is_too_long.any():
+        bad = np.concatenate([bad, regular[is_too_long]])
+        rows = ReferenceRows(*(column[~is_too_long] for column in rows))
+    return rows, _inline_rows(batch, inline, leaf[inline]), np.concatenate([short, bad])
 
+
+_SIZES = ("disk_num_bytes", "ram_bytes", "offset", "num_bytes")
 
 _TOO_LONG = 1 << 32
 

@@ -36,6 +36,8 @@ BATCH_BYTES = 1 << 20
 """Bytes of blocks in a batch: enough that a batch is worth its calls of numpy, and few enough that
 the blocks stay in the processor's cache between them."""
 
+_HEADER_DTYPE = Header.dtype
+
 # struct btrfs_item
 _ITEM_DTYPE = np.dtype(
     [("objectid", "<u8"), ("type", "u1"), ("offset", "<u8"), ("start", "<u4"), ("size", "<u4")]
@@ -103,11 +105,6 @@ class BulkReader:
         self._log = log
         self._on_unreadable = on_unreadable
 
-    @property
-    def blocks_per_batch(self) -> int:
-        """How many blocks are best read together."""
-        return max(1, BATCH_BYTES // self._format.nodesize)
-
     def batches(
         self, pointers: Iterator[Pointer], min_key: int, max_key: int
     ) -> Iterator[ItemBatch]:
@@ -118,7 +115,8 @@ class BulkReader:
             min_key: The lowest key.
             max_key: The highest key wanted.
         """
-        while leaves := list(islice(pointers, self.blocks_per_batch)):
+        leaves_per_batch = max(1, BATCH_BYTES // self._format.nodesize)
+        while leaves := list(islice(pointers, leaves_per_batch)):
             batch = self.leaves(BlockPointers.of(0, leaves)).batch
             # Only the leaves at both ends can have items outside the range.
             batch = _between(batch, min_key, max_key)
@@ -182,7 +180,7 @@ class BulkReader:
 
 
 def _headers(blocks: NDArray[np.uint8]) -> NDArray[np.void]:
-    return np.ndarray((len(blocks),), Header.dtype, blocks, 0, (blocks.strides[0],))
+    return np.ndarray((len(blocks),), _HEADER_DTYPE, blocks, 0, (blocks.strides[0],))
 
 
 def _nritems(blocks: NDArray[np.uint8]) -> NDArray[np.int64]:
