@@ -10,7 +10,8 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.__main__ import table
@@ -41,9 +42,13 @@ ATLAS = Path(OURS.executable).with_name("btrfs-atlas")
 def main() -> int:
     """Measure, and print the results as a Markdown table and some figures."""
     parser = argparse.ArgumentParser(prog="python -m bench.ownership", description=__doc__)
+    parser.add_argument("contest", nargs="*", default=[*CONTESTS], help=", ".join(CONTESTS))
     parser.add_argument("--rounds", type=int, default=3, help="how often each (%(default)s)")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder for images (%(default)s)")
     options = parser.parse_args()
+    unknown = set(options.contest) - set(CONTESTS)
+    if unknown:
+        parser.error(f"no such contest: {', '.join(sorted(unknown))}")
     return run(lambda: lines(options))
 
 
@@ -57,31 +62,56 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
     }
     results: list[Result] = []
     with tempfile.TemporaryDirectory(dir=options.cache) as folder:
+        targets = Targets(images, Path(folder) / "mnt", Path(folder))
         image = images[SNAPSHOTS.name]
-        with mounted_images([image], Path(folder) / "mnt", "noatime") as fs:
-            for contest in (subvolumes(fs.mountpoint), compression(fs.mountpoint)):
-                results += run_contest(contest, options.rounds, report)
-        for contest in (blocks(image, Path(folder)), snapshots(images)):
-            results += run_contest(contest, options.rounds, report)
+        with mounted_images([image], targets.mountpoint, "noatime"):
+            for name in options.contest:
+                results += run_contest(CONTESTS[name](targets), options.rounds, report)
     yield from table(results)
     yield ""
     yield from figures(images)
 
 
-def subvolumes(mountpoint: Path) -> Contest:
-    """What each of 21 subvolumes uses: beside a rescan of quota groups, and beside `du -s`."""
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What is measured on.
+
+    Attributes:
+        images: The images by the names of their recipes.
+        mountpoint: Where that of SNAPSHOTS is mounted.
+        folder: A folder for files.
+    """
+
+    images: dict[str, Path]
+    mountpoint: Path
+    folder: Path
+
+
+def quota(targets: Targets) -> Contest:
+    """What each of 21 subvolumes uses, beside a rescan of quota groups."""
     ours, kernel = "all 21 subvolumes, mounted", "`btrfs quota rescan -w`"
-    whole, theirs = "`btrfs-atlas subvolumes`, whole process", "`btrfs filesystem du -s` of all"
+    return Contest(
+        "quota",
+        {
+            ours: probe("scan", targets.mountpoint, "devices", "all"),
+            kernel: lambda: rescan(targets.mountpoint),
+        },
+        (Row(ours, kernel, ours, kernel, 10),),
+    )
+
+
+def du(targets: Targets) -> Contest:
+    """The same as a whole process, beside `du -s`."""
+    ours, theirs = "`btrfs-atlas subvolumes`, whole process", "`btrfs filesystem du -s` of all"
+    mountpoint = targets.mountpoint
     folders = [mountpoint / "origin", *(mountpoint / f"snapshot{n}" for n in range(20))]
     return Contest(
-        "subvolumes",
+        "du",
         {
-            ours: probe("scan", mountpoint, "devices", "all"),
-            kernel: lambda: rescan(mountpoint),
-            whole: program(ATLAS, "subvolumes", mountpoint),
+            ours: program(ATLAS, "subvolumes", mountpoint),
             theirs: program("btrfs", "filesystem", "du", "-s", *folders),
         },
-        (Row(ours, kernel, ours, kernel, 10), Row(whole, theirs, whole, theirs, 20)),
+        (Row(ours, theirs, ours, theirs, 20),),
     )
 
 
@@ -97,8 +127,9 @@ def rescan(mountpoint: Path) -> Measurement:
     return Measurement(seconds, 0, 0)
 
 
-def compression(mountpoint: Path) -> Contest:
+def compression(targets: Targets) -> Contest:
     """The table of compression of the whole filesystem."""
+    mountpoint = targets.mountpoint
     ours, theirs = "`btrfs-atlas compression` of all, whole process", "compsize"
     return Contest(
         "compression",
@@ -107,10 +138,11 @@ def compression(mountpoint: Path) -> Contest:
     )
 
 
-def blocks(image: Path, folder: Path) -> Contest:
+def blocks(targets: Targets) -> Contest:
     """A scan beside nothing but reading the blocks and their checksums."""
+    image = targets.images[SNAPSHOTS.name]
     ours, theirs = "the scan, unmounted", "reading the same blocks and checking their checksums"
-    addresses = folder / "blocks.json"
+    addresses = targets.folder / "blocks.json"
     run_command(OURS.executable, "-m", "bench.ownership_probe", "write_blocks", image, addresses)
     return Contest(
         "blocks",
@@ -119,8 +151,9 @@ def blocks(image: Path, folder: Path) -> Contest:
     )
 
 
-def snapshots(images: dict[str, Path]) -> Contest:
+def snapshots(targets: Targets) -> Contest:
     """Twenty snapshots beside one of the same files."""
+    images = targets.images
     ours, theirs = "20 snapshots, 1 % changed in each", "1 snapshot of the same files"
     return Contest(
         "snapshots",
@@ -130,6 +163,15 @@ def snapshots(images: dict[str, Path]) -> Contest:
         },
         (Row(ours, theirs, ours, theirs, 1.5, is_cost=True),),
     )
+
+
+CONTESTS: dict[str, Callable[[Targets], Contest]] = {
+    "quota": quota,
+    "du": du,
+    "compression": compression,
+    "blocks": blocks,
+    "snapshots": snapshots,
+}
 
 
 def figures(images: dict[str, Path]) -> Iterator[str]:

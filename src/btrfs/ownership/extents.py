@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 
 from btrfs.ondisk import constants
 from btrfs.ownership.references import ReferenceRows
-from btrfs.ownership.root_sets import RootSets, SetIds
-from btrfs.ownership.tables import TableBuilder
+from btrfs.ownership.root_sets import EMPTY, RootSets, SetIds
+from btrfs.ownership.tables import TableBuilder, in_threads
 
 __all__ = ["DataExtents", "References", "data_extents", "reference_table"]
 
@@ -171,18 +172,26 @@ def usage_of(
             np.empty(0, dtype) for dtype in _REFERENCE_DTYPES
         ]
     order = np.argsort(rows.extent)
-    in_use = leaf_sets[rows.leaf[order]] != 0
+    in_use = leaf_sets[rows.leaf[order]] != EMPTY
     if not in_use.all():
         order = order[in_use]
-    address = rows.extent[order]
+    wanted = (
+        rows.extent,
+        rows.offset,
+        rows.num_bytes,
+        rows.kind,
+        rows.inum,
+        rows.position,
+        rows.leaf,
+    )
+    address, *columns = in_threads(partial(_taken, order), wanted)
+    offset, num_bytes, kind, inum, position, leaf = columns
     first = np.flatnonzero(np.diff(address, prepend=~address[:1]) != 0)
     of_first = order[first]
-    leaf = rows.leaf[order]
     lengths = np.diff(first, append=len(order))
     index = np.repeat(np.arange(len(first), dtype=np.uint32), lengths)
-    offset, num_bytes = rows.offset[order], rows.num_bytes[order]
     disk_num_bytes, ram_bytes = rows.disk_num_bytes[of_first], rows.ram_bytes[of_first]
-    compression = rows.kind[of_first] & _COMPRESSION_MASK
+    compression = kind[first] & _COMPRESSION_MASK
     # Kernels have written other sizes for extents that were allocated and then written in parts.
     ram_bytes = np.where(compression == constants.COMPRESS_NONE, disk_num_bytes, ram_bytes)
     reachable = _reachable(index, offset, num_bytes, ram_bytes, first)
@@ -196,14 +205,15 @@ def usage_of(
         sets.unions(leaf_sets[leaf], first),
         first,
     ]
-    references: list[NDArray[Any]] = [
-        *(index, offset, num_bytes, rows.kind[order]),
-        *(rows.inum[order], rows.position[order], leaf),
-    ]
+    references = [index, offset, num_bytes, kind, inum, position, leaf]
     return extents, references
 
 
 _COMPRESSION_MASK = 0x7F
+
+
+def _taken(order: NDArray[np.intp], column: NDArray[Any]) -> NDArray[Any]:
+    return column[order]
 
 
 def _reachable(

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["TableBuilder"]
+__all__ = ["TableBuilder", "in_threads"]
+
+_Item = TypeVar("_Item")
 
 _Columns = list[NDArray[Any]]
 
@@ -55,7 +58,7 @@ class TableBuilder:
         """Return the columns. The builder is empty then."""
         if self._files:
             self._write_out()
-        return [self._column(index) for index in range(len(self._dtypes))]
+        return in_threads(self._column, range(len(self._dtypes)))
 
     def chunks(self, rows: int, columns: Sequence[int] | None = None) -> Iterator[_Columns]:
         """Yield the rows some at a time, as columns. They stay in the builder.
@@ -109,6 +112,12 @@ class TableBuilder:
             file.flush()
             parts.clear()
         self._bytes = 0
+
+
+def in_threads(function: Callable[[_Item], NDArray[Any]], items: Iterable[_Item]) -> _Columns:
+    """Return what a function makes of some items; numpy copies several arrays at a time."""
+    with ThreadPoolExecutor(os.cpu_count(), "btrfs-columns") as threads:
+        return list(threads.map(function, items))
 
 
 def _temporary_file() -> IO[bytes]:

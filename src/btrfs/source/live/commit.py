@@ -139,8 +139,10 @@ def _opened(
         except (CorruptError, NotBtrfsError, OSError) as error:
             failures[info.devid] = error
         else:
-            # A device of a seed filesystem has another.
-            if device.superblock.fsid == fsid:
+            # A device of a seed filesystem has another fsid. Of two copies of a filesystem that are
+            # mounted, the kernel gives the second another fsid than its superblock has.
+            is_its_own = device.superblock.dev_item.uuid == info.uuid and info.fsid == fsid
+            if device.superblock.fsid == fsid or is_its_own:
                 devices[info.devid] = device
     return devices, failures
 
