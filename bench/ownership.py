@@ -63,10 +63,14 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
     results: list[Result] = []
     with tempfile.TemporaryDirectory(dir=options.cache) as folder:
         targets = Targets(images, Path(folder) / "mnt", Path(folder))
-        image = images[SNAPSHOTS.name]
-        with mounted_images([image], targets.mountpoint, "noatime"):
-            for name in options.contest:
+        # A mounted filesystem has work to do by itself, which would count for what is not mounted.
+        for name in options.contest:
+            if name not in MOUNTED:
                 results += run_contest(CONTESTS[name](targets), options.rounds, report)
+        with mounted_images([images[SNAPSHOTS.name]], targets.mountpoint, "noatime"):
+            for name in options.contest:
+                if name in MOUNTED:
+                    results += run_contest(CONTESTS[name](targets), options.rounds, report)
     yield from table(results)
     yield ""
     yield from figures(images)
@@ -172,6 +176,9 @@ CONTESTS: dict[str, Callable[[Targets], Contest]] = {
     "blocks": blocks,
     "snapshots": snapshots,
 }
+
+
+MOUNTED = ("quota", "du", "compression")
 
 
 def figures(images: dict[str, Path]) -> Iterator[str]:
