@@ -157,7 +157,7 @@ def directories_of(made: Made, rule: Representation | None = None) -> Directorie
         inodes=_inode_rows(made),
         names=np.frombuffer(text, np.uint8),
         sizes=SimpleNamespace(data=data.astype(np.int64)[:, np.newaxis]),
-        lost=0,
+        incomplete=0,
     )
     mounts: dict[int, list[Mount]] = {}
     for tree, (parent, dirid, name) in made.mounts.items():
