@@ -24,8 +24,10 @@ from tests.fuzz.exercise import Findings, exercise
 
 SECONDS = 60
 MEMORY = 1 << 30
-"""Limits for each damaged image. They are meant for 16 MiB; of most seeds less is in use. Stacks and
-heaps of the threads that a scan reads with count, too, whether they are used or not."""
+"""Limits for each damaged image. They are meant for 16 MiB; of most seeds less is in use.
+
+Stacks and heaps of the threads that a scan reads with count, too, whether they are used or not.
+"""
 
 
 class SlowError(BaseException):
