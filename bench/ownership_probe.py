@@ -13,16 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
+from btrfs.source.choice import SourceChoice
 
-def scan(target: str, source: str, memory: str) -> tuple[float, int]:
+
+def scan(target: str, source: SourceChoice, memory: str) -> tuple[float, int]:
     """Scan a filesystem for what its subvolumes use; count the bytes that they refer to."""
     import btrfs
     from btrfs.ownership import scan as scan_all
 
-    options = {} if memory == "all" else {"memory": int(memory)}
+    limit = None if memory == "all" else int(memory)
     begin = time.perf_counter()
-    with btrfs.FileSystem(target, source=source) as fs:  # type: ignore[arg-type]
-        owned = scan_all(fs, names=False, **options)  # type: ignore[arg-type]
+    with btrfs.FileSystem(target, source=source) as fs:
+        owned = scan_all(fs, names=False, memory=limit)
         subvolumes = owned.subvolumes()
     seconds = time.perf_counter() - begin
     if owned.unexplained:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,8 +83,8 @@ def used(made: LoopFilesystem) -> int:
 
 
 @contextmanager
-def filesystem(folder: Path, **options: str) -> Iterator[LoopFilesystem]:
-    with support.filesystem(folder, size="1G", **options) as made:  # type: ignore[arg-type]
+def filesystem(folder: Path, **options: Any) -> Iterator[LoopFilesystem]:
+    with support.filesystem(folder, size="1G", **options) as made:
         yield made
 
 

@@ -6,7 +6,7 @@
             print([file.path for file in files])
 
 Duplicates are found without looking at files, as there are many more of these. Here, files are
-looked up for the groups that somebody wants to see: a few look-ups for each extent.
+looked up for the groups that are shown: a few look-ups for each extent.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Volume:
         self.chunk_map = chunk_map
 
     def is_stale(self) -> bool:
-        """Return False: nobody writes to it."""
+        """Return False: a filesystem that is not mounted does not change."""
         return False
 
     def close(self) -> None:

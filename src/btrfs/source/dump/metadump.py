@@ -98,7 +98,7 @@ class Metadump:
         return {}
 
     def is_stale(self) -> bool:
-        """Return False: nobody writes to it."""
+        """Return False: a dump does not change."""
         return False
 
     def close(self) -> None:
