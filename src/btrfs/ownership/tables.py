@@ -49,11 +49,6 @@ class TableBuilder:
         if self._memory is not None and self._bytes > self._memory:
             self._write_out()
 
-    @property
-    def is_in_files(self) -> bool:
-        """Whether the rows were too many for memory."""
-        return bool(self._files)
-
     def finish(self) -> list[NDArray[Any]]:
         """Return the columns. The builder is empty then."""
         if self._files:
