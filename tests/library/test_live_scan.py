@@ -15,6 +15,8 @@ import pytest
 
 from btrfs import FileSystem
 from btrfs.ownership import Ownership, scan
+from btrfs.ownership.owners import Kind
+from btrfs.ownership.root_sets import mask_of
 from tests import support
 from tests.lab.commands import CommandError
 from tests.lab.sharing import share_space
@@ -132,6 +134,32 @@ def test_numbers_of_the_commit_that_is_named(fs: support.LoopFilesystem, tmp_pat
     assert last.generation == expected.generation
     assert numbers(last) == numbers(expected)
     assert last.unexplained == expected.unexplained == 0
+
+
+def test_trees_of_a_balance_own_only_what_nothing_else_does(tmp_path: Path) -> None:
+    with support.filesystem(tmp_path, nodesize=4096, size="2G") as fs:
+        for number in range(6000):
+            (fs.mountpoint / f"file{number}").write_bytes(b"x" * 1500)
+        fs.sync()
+        mixed, met = 0, 0
+        for _ in range(20):
+            command = ["btrfs", "balance", "start", "-m", str(fs.mountpoint)]
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL) as balance:
+                while balance.poll() is None:
+                    with FileSystem(fs.mountpoint, source="devices") as live:
+                        tables = scan(live, names=False).tables
+                    weak = mask_of(
+                        bit
+                        for bit, owner in enumerate(tables.owners)
+                        if owner.kind is Kind.RELOCATION
+                    )
+                    masks = [tables.sets.masks[number] for number in set(tables.blocks.set_id)]
+                    met += weak != 0
+                    mixed += sum(bool(mask & weak and mask & ~weak) for mask in masks)
+            if met:
+                break
+    assert met
+    assert mixed == 0
 
 
 def test_goes_on_with_what_it_knows(tmp_path: Path) -> None:
