@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from collections.abc import Callable
@@ -197,6 +198,27 @@ def test_plan_comes_true(tmp_path: Path, order: Any) -> None:
         delete(fs.mountpoint, [(paths[tree] or b"").decode() for tree in plan.ids])
         after = space_used(fs.mountpoint)
     assert plan.frees.data == before[0] - after[0]
+
+
+def test_fewest_takes_what_frees_most_alone(tmp_path: Path) -> None:
+    """Two snapshots share more with each other than the third has alone."""
+    with support.filesystem(tmp_path) as fs:
+        origin = fs.mountpoint / "origin"
+        support.run("btrfs", "subvolume", "create", origin)
+        for size, names in ((20 << 20, ["one", "other"]), (8 << 20, ["alone"])):
+            (origin / "file").write_bytes(os.urandom(size))
+            for name in names:
+                snapshot = ("btrfs", "subvolume", "snapshot", "-r", origin)
+                support.run(*snapshot, fs.mountpoint / name)
+            (origin / "file").unlink()
+        fs.sync()
+        with FileSystem(fs.mountpoint, source="devices") as opened:
+            owned = scan(opened)
+    ids = {one.path: one.id for one in owned.subvolumes()}
+    assert owned.plan(1 << 20, order="fewest").ids == [ids[b"alone"]]
+    assert owned.plan(1 << 20, order="oldest").ids == [ids[b"one"], ids[b"other"]]
+    both = owned.plan(9 << 20, order="fewest")
+    assert sorted(both.ids) == sorted(ids[name] for name in (b"one", b"other", b"alone"))
 
 
 @pytest.fixture(scope="module")
