@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import struct
 from collections import defaultdict
 from itertools import chain, pairwise
 
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
+from btrfs.ondisk.columns import ItemBatch
+from btrfs.ondisk.constants import (
+    EXTENT_DATA_KEY,
+    INODE_EXTREF_KEY,
+    INODE_ITEM_KEY,
+    INODE_REF_KEY,
+)
 from btrfs.ownership.extents import data_extents, reference_table
-from btrfs.ownership.names import _pieces
+from btrfs.ownership.names import _pieces, name_parts
+from btrfs.ownership.references import PREALLOCATED, reference_rows
 from btrfs.ownership.root_sets import RootSets, mask_of
 from btrfs.ownership.tables import TableBuilder
 from btrfs.source.disk.pointers import Keys
@@ -154,3 +163,89 @@ def test_keys(pairs: list[tuple[int, int]]) -> None:
     for index, (one, _) in enumerate(pairs):
         assert left.number(index) == one
         assert before.number(index) == one - 1
+
+
+def batch_of(items: list[tuple[tuple[int, int, int], bytes]]) -> ItemBatch:
+    """Return items of these keys and bodies."""
+    bodies = [body for _, body in items]
+    size = np.array([len(body) for body in bodies], np.uint32)
+    # Whatever reads on beyond a body finds something.
+    buffer = np.frombuffer(b"".join(bodies) + b"\xff" * 64, np.uint8)
+    return ItemBatch(
+        buffer,
+        np.array([key[0] for key, _ in items], np.uint64),
+        np.array([key[1] for key, _ in items], np.uint8),
+        np.array([key[2] for key, _ in items], np.uint64),
+        np.ones(len(items), np.uint64),
+        np.cumsum(size, dtype=np.int64) - size,
+        size,
+    )
+
+
+def file_extent(
+    ram_bytes: int, compression: int, kind: int, *rest: int, content: bytes = b""
+) -> bytes:
+    """Return the body of a file extent item (struct btrfs_file_extent_item)."""
+    head = struct.pack("<QQBBHB", 1, ram_bytes, compression, 0, 0, kind)
+    return head + struct.pack(f"<{len(rest)}Q", *rest) + content
+
+
+def test_file_extents_that_cannot_be_right_are_reported() -> None:
+    key = (257, EXTENT_DATA_KEY, 0)
+    batch = batch_of(
+        [
+            ((256, INODE_ITEM_KEY, 0), b"something else"),
+            (key, file_extent(8192, 3, 1, 1 << 20, 4096, 512, 7680)),
+            (key, file_extent(4096, 0, 1, 0, 0, 0, 4096)),
+            (key, file_extent(4096, 0, 2, 2 << 20, 4096, 0, 4096)),
+            (key, file_extent(9, 1, 0, content=b"inline")),
+            (key, b"too short"),
+            (key, file_extent(4096, 0, 1, 3 << 20, 4096)),
+            (key, file_extent(4096, 0, 1, 3 << 20, 1 << 32, 0, 4096)),
+            (key, file_extent(4096, 0, 1, 3 << 20, 4096, 0, 1 << 63)),
+        ]
+    )
+    rows, inline, bad = reference_rows(batch, np.arange(9, dtype=np.uint32))
+    assert sorted(bad.tolist()) == [5, 6, 7, 8]
+    assert list(zip(*(column.tolist() for column in rows), strict=True)) == [
+        (1 << 20, 4096, 8192, 512, 7680, 3, 257, 0, 1),
+        (2 << 20, 4096, 4096, 0, 4096, PREALLOCATED, 257, 0, 3),
+    ]
+    assert [column.tolist() for column in inline] == [[6], [9], [1], [257], [4]]
+
+
+def test_names_that_cannot_be_right_are_reported() -> None:
+    def ref(name: bytes, length: int | None = None) -> bytes:
+        return struct.pack("<QH", 2, len(name) if length is None else length) + name
+
+    def extref(parent: int, name: bytes) -> bytes:
+        return struct.pack("<QQH", parent, 2, len(name)) + name
+
+    inode = bytes(160)
+    batch = batch_of(
+        [
+            ((257, INODE_ITEM_KEY, 0), inode),
+            ((258, INODE_ITEM_KEY, 0), inode[:-1]),
+            ((257, INODE_REF_KEY, 256), ref(b"one") + ref(b"another")),
+            ((258, INODE_REF_KEY, 256), ref(b"whole") + ref(b"cut", 4)),
+            ((259, INODE_REF_KEY, 256), ref(b"whole, too") + b"rest"),
+            ((260, INODE_REF_KEY, 256), b""),
+            ((261, INODE_EXTREF_KEY, 77), extref(300, b"far") + extref(301, b"away")),
+        ]
+    )
+    parts = name_parts(batch, np.arange(7, dtype=np.uint32))
+    assert sorted(parts.bad.tolist()) == [1, 3, 4, 5]
+    assert parts.inodes[0].tolist() == [257]
+    lengths = parts.links[3].tolist()
+    ends = np.cumsum(lengths).tolist()
+    data = parts.names.tobytes()
+    names = [data[end - size : end] for end, size in zip(ends, lengths, strict=True)]
+    inums, parents = parts.links[0].tolist(), parts.links[1].tolist()
+    assert sorted(zip(inums, parents, names, strict=True)) == [
+        (257, 256, b"another"),
+        (257, 256, b"one"),
+        (258, 256, b"whole"),
+        (259, 256, b"whole, too"),
+        (261, 300, b"far"),
+        (261, 301, b"away"),
+    ]

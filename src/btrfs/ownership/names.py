@@ -154,6 +154,7 @@ def _links(
     rows = np.flatnonzero(batch.type == key_type)
     at = batch.body[rows]
     end = at + batch.size[rows]
+    bad.append(rows[at == end])
     while True:
         begin = at + header_size
         whole = begin <= end
