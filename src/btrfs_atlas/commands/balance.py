@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from btrfs.errors import BtrfsError
+from btrfs_atlas.arguments import size
 from btrfs_atlas.targets import opened
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--target-free",
         metavar="SIZE",
-        type=_size,
+        type=size,
         help="stop when so many bytes of the devices are unallocated (raw bytes, of all devices"
         " together, or of the one given with --devid), for instance 20GiB",
     )
@@ -136,15 +137,6 @@ def _selection(args: argparse.Namespace) -> Selection:
         limit=args.limit,
         target_free=args.target_free,
     )
-
-
-def _size(text: str) -> int:
-    from btrfs.utils import parse_pretty_size
-
-    try:
-        return parse_pretty_size(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _warn(args: argparse.Namespace) -> None:

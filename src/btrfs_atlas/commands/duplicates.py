@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from btrfs_atlas.arguments import count, size
+from btrfs_atlas.arguments import add_targets, count, size
 from btrfs_atlas.progress import ProgressBar
 from btrfs_atlas.targets import add_source_arguments, one_line, opened, source_options
 
@@ -37,13 +37,7 @@ _NAMES_IN_JSON = 100
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what this command takes."""
     parser.epilog = _EPILOG
-    parser.add_argument(
-        "targets",
-        metavar="TARGET",
-        nargs="+",
-        help="a folder on a mounted filesystem, a device or an image, or several that are members"
-        " of one filesystem, or a dump made by btrfs-image",
-    )
+    add_targets(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="write an object with exact numbers")
     form.add_argument(

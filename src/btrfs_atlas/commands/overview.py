@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 import shlex
 import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from btrfs_atlas.arguments import add_targets, seconds
 from btrfs_atlas.overview import devices, owners, space, under_way
 from btrfs_atlas.overview.sections import Names, Outcome, Section, read
 from btrfs_atlas.tables import printable
@@ -36,32 +36,15 @@ _SECONDS = 10.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what this command takes."""
-    parser.add_argument(
-        "targets",
-        metavar="TARGET",
-        nargs="+",
-        help="a folder on the filesystem, or a device or image of it, or several that are members"
-        " of it, or a dump made by btrfs-image",
-    )
+    add_targets(parser)
     parser.add_argument("--json", action="store_true", help="write the page as one object")
     parser.add_argument(
         "--seconds",
-        type=_seconds,
+        type=seconds,
         default=_SECONDS,
         help="leave out sections that are not ready after so many seconds (default: 10)",
     )
     add_source_arguments(parser)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    # Also false if it is no number.
-    if not seconds >= 0:
-        raise argparse.ArgumentTypeError(f"not a number of seconds: {text!r}")
-    return seconds
 
 
 def run(args: argparse.Namespace) -> int:

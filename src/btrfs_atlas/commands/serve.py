@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from btrfs.errors import BtrfsError
+from btrfs_atlas.arguments import size
 from btrfs_atlas.targets import add_source_arguments, named, require_names, source_options
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory",
         metavar="SIZE",
-        type=_size,
+        type=size,
         default=_DEFAULT_MEMORY,
         help="how much memory to use for extents (default: 1GiB); where there are more, those that"
         " were looked at last are kept",
@@ -125,12 +126,3 @@ def _open(url: str) -> None:
 
     # The server must run meanwhile: some browsers are waited for.
     Thread(target=show, daemon=True).start()
-
-
-def _size(text: str) -> int:
-    from btrfs.utils import parse_pretty_size
-
-    try:
-        return parse_pretty_size(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from btrfs_atlas.arguments import add_targets
 from btrfs_atlas.balance_command import balance_options
 from btrfs_atlas.targets import add_source_arguments, opened, source_options
 
@@ -42,13 +43,7 @@ _UNALLOCATABLE_NOTE = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what this command takes."""
-    parser.add_argument(
-        "targets",
-        metavar="TARGET",
-        nargs="+",
-        help="a folder on the filesystem, or a device or image of it, or several that are members"
-        " of it, or a dump made by btrfs-image",
-    )
+    add_targets(parser)
     parser.add_argument(
         "--json", action="store_true", help="write an object with all counters, exact to the byte"
     )
