@@ -76,6 +76,7 @@ def test_paths(
     for path in ("/home/nested", "home/nested", ".", "../../home/nested/"):
         assert run(capsys, made.mountpoint, path)[:2] == (0, expected)
     # TARGET may be any folder on it.
+    assert run(capsys, made.mountpoint / "home" / "nested")[:2] == (0, expected)
     assert run(capsys, made.mountpoint / "snapshot1", "home/nested")[:2] == (0, expected)
     out = run(capsys, made.mountpoint, "../symlink")[1]
     assert out == "Processed 0 files, 0 regular extents (0 refs), 0 inline.\n"
@@ -101,7 +102,7 @@ def test_json(capsys: pytest.CaptureFixture[str], made: support.LoopFilesystem) 
     assert found["types"]["zlib"]["inline"]["uncompressed"] == 1800
     assert found["preallocated"]["on_disk"] == 0
     status, out, _ = run(capsys, made.mountpoint, "--json")
-    assert json.loads(out)["paths"] is None
+    assert json.loads(out)["paths"] == [""]
 
 
 def test_unmounted_degraded_and_dumped(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

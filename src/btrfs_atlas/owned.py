@@ -39,6 +39,18 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
 
 
+def add_paths(parser: argparse.ArgumentParser) -> None:
+    """Declare the directories and files that are asked about."""
+    parser.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="*",
+        help="a directory or a file: its path from the top level, or on a mounted filesystem any"
+        " path that leads there (default: the whole filesystem, or the TARGET if that is a place"
+        " in a mounted one)",
+    )
+
+
 @contextmanager
 def opened_for_scan(
     args: argparse.Namespace, *, names: bool = True
@@ -72,6 +84,35 @@ def _incomplete(owned: Ownership) -> str:
         f"not all{of} could be read: what is referenced may be more, and what is exclusive or would"
         " become free may be less"
     )
+
+
+def chosen_entries(
+    fs: FileSystem,
+    owned: Ownership,
+    args: argparse.Namespace,
+    rule: Representation | None = None,
+) -> list[Entry]:
+    """Return what is asked about by the arguments that `add_paths()` declares.
+
+    Args:
+        fs: The filesystem.
+        owned: The scan of it.
+        args: The arguments.
+        rule: In which place an extent is shown that is used in several, if not as by default.
+
+    Raises:
+        PathNotFoundError: There is no such path.
+    """
+    return entries(fs, owned, args.paths or [_default_path(fs, args.target)], rule)
+
+
+def _default_path(fs: FileSystem, target: str) -> str:
+    """Return what is asked about if no path is named."""
+    from btrfs.source.mounts import is_mount_point
+
+    if not fs.mounted or stat.S_ISBLK(os.stat(target).st_mode) or is_mount_point(target):
+        return ""
+    return target
 
 
 def entries(

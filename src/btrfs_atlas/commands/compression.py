@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from btrfs_atlas.owned import add_scan_arguments, entries, opened_for_scan
+from btrfs_atlas.owned import add_paths, add_scan_arguments, chosen_entries, opened_for_scan
 
 if TYPE_CHECKING:
     from btrfs.ownership import Ownership
@@ -31,13 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what this command takes."""
     parser.epilog = _EPILOG
     add_scan_arguments(parser)
-    parser.add_argument(
-        "paths",
-        metavar="PATH",
-        nargs="*",
-        help="a directory, with all that is below it, or a file: its path from the top level, or on"
-        " a mounted filesystem any path that leads there (default: the whole filesystem)",
-    )
+    add_paths(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("-b", "--bytes", action="store_true", help="show sizes in bytes")
     form.add_argument("--json", action="store_true", help="write an object with exact numbers")
@@ -46,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Show the table; return 1 if something had to be left out."""
     with opened_for_scan(args) as (fs, owned):
-        chosen = entries(fs, owned, args.paths) if args.paths else None
+        chosen = chosen_entries(fs, owned, args)
         found = owned.compression(chosen)
         if args.json:
             _print_json(owned, chosen, found)
@@ -94,7 +88,7 @@ def _size_str(size: int) -> str:
     return f"{number}{_UNITS[unit]}".rjust(5)
 
 
-def _print_json(owned: Ownership, chosen: list[Entry] | None, found: Compression) -> None:
+def _print_json(owned: Ownership, chosen: list[Entry], found: Compression) -> None:
     import json
 
     from btrfs.ownership.compression import Amounts
@@ -103,7 +97,7 @@ def _print_json(owned: Ownership, chosen: list[Entry] | None, found: Compression
     made = {
         "generation": owned.generation,
         "is_complete": owned.is_complete,
-        "paths": None if chosen is None else [record(entry.path) for entry in chosen],
+        "paths": [record(entry.path) for entry in chosen],
         "files": found.files,
         "extents": found.extents,
         "references": found.references,

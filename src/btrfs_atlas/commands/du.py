@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -13,7 +12,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from btrfs_atlas.arguments import count, size
-from btrfs_atlas.owned import add_scan_arguments, entries, opened_for_scan
+from btrfs_atlas.owned import (
+    add_paths,
+    add_scan_arguments,
+    chosen_entries,
+    entries,
+    opened_for_scan,
+)
 
 if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem
@@ -54,14 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what this command takes."""
     parser.epilog = _EPILOG
     add_scan_arguments(parser)
-    parser.add_argument(
-        "paths",
-        metavar="PATH",
-        nargs="*",
-        help="a directory or a file: its path from the top level, or on a mounted filesystem any"
-        " path that leads there (default: the whole filesystem, or the TARGET if that is a place"
-        " in a mounted one)",
-    )
+    add_paths(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="write an object with exact numbers")
     form.add_argument(
@@ -117,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         from btrfs.ownership.containment import Representation
 
         rule = Representation(tuple(args.prefer), tuple(args.ignore))
-        chosen = entries(fs, owned, args.paths or [_default_path(fs, args.target)], rule)
+        chosen = chosen_entries(fs, owned, args, rule)
         if args.ncdu is not None:
             _write_ncdu(fs, chosen, args.ncdu)
         elif args.files:
@@ -132,15 +130,6 @@ def run(args: argparse.Namespace) -> int:
         else:
             _print_trees(owned, chosen, args)
         return int(not owned.is_complete)
-
-
-def _default_path(fs: FileSystem, target: str) -> str:
-    """Return what is shown if no path is named."""
-    from btrfs.source.mounts import is_mount_point
-
-    if not fs.mounted or stat.S_ISBLK(os.stat(target).st_mode) or is_mount_point(target):
-        return ""
-    return target
 
 
 # A tree.
