@@ -88,7 +88,8 @@ def test_damaged(capsys: pytest.CaptureFixture[str], image: Path) -> None:
     assert all(f" in tree {FS_TREE_OBJECTID}: " in line for line in lines[begin + 1 : begin + 6])
     assert lines[begin + 6] == "        and 3 more; --verbose shows more"
     assert lines[begin + 7].startswith("extents      ok  ")
-    assert lines[-1] == "Damaged: 8 findings. All metadata can be read."
+    assert lines[-2] == "Damaged: 8 findings. All metadata can be read."
+    assert lines[-1].startswith("Hint: make a backup")
     status, out, _ = run(capsys, image, "--verbose")
     assert status == 1
     assert out.count(f" in tree {FS_TREE_OBJECTID}: ") == 8

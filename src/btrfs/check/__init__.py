@@ -4,7 +4,7 @@
         for checked in btrfs.check.check(fs):
             print(checked.name, checked.summary)
             for finding in checked.findings:
-                print(finding.message)
+                print(finding)
 
 There are seven checks, a module for each or two: superblocks, trees, copies, extents, free space,
 chunks, data. :mod:`btrfs.check.run` does one after the other. They go on where something cannot be
@@ -12,12 +12,8 @@ read, and leave out what only follows from that. :data:`btrfs.check.KINDS` expla
 finding.
 """
 
-from btrfs.check.report import (
-    KINDS as KINDS,
-    Checked as Checked,
-    Finding as Finding,
-    Progress as Progress,
-)
+from btrfs.check.kinds import KINDS as KINDS, Kind as Kind
+from btrfs.check.report import Checked as Checked, Finding as Finding, Progress as Progress
 from btrfs.check.run import check as check
 
-__all__ = ["KINDS", "Checked", "Finding", "Progress", "check"]
+__all__ = ["KINDS", "Checked", "Finding", "Kind", "Progress", "check"]

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-__all__ = ["KINDS", "Checked", "Finding", "Progress", "no_progress"]
+from btrfs.check.kinds import KINDS
+
+__all__ = ["Checked", "Finding", "Progress", "no_progress"]
 
 Progress = Callable[[int, int], None]
 """Is called with how much is done, and how much there is to do: bytes, or tree blocks."""
@@ -20,66 +22,19 @@ def no_progress(_done: int, _total: int) -> None:
 _MAX_KEPT = 1000
 """Findings of one kind that are kept of each check. All are counted."""
 
-KINDS = {
-    # superblocks
-    "superblock-invalid": "copies of the superblock that cannot be used",
-    "superblock-differs": "copies of the superblock that are not like the newest one",
-    "device-missing": "devices that are missing",
-    "device-stale": "devices that are out of date",
-    "device-cut-off": "devices that are smaller than they should be",
-    "device-item": "devices whose superblock and device item do not agree",
-    "device-sums": "numbers of the superblock that do not agree with the devices",
-    # trees
-    "block-damaged": "tree blocks, or copies of them, that do not pass the checks",
-    "keys-lost": "items that cannot be read from any copy",
-    "block-owner": "tree blocks that say that they belong to another tree",
-    "item-damaged": "items that cannot be what they should be",
-    "tree-missing": "trees that there must be, but are not",
-    "key-type": "items in a tree that such items do not belong in",
-    # copies
-    "copy-damaged": "copies of tree blocks that do not pass the checks",
-    "parity-differs": "tree blocks that do not agree with the parity of their row",
-    # chunks
-    "chunk-alone": "chunks without a block group",
-    "block-group-alone": "block groups without a chunk",
-    "block-group-differs": "block groups that are not like their chunk",
-    "stripe-alone": "stripes of chunks without a device extent",
-    "device-extent-alone": "device extents that belong to no chunk",
-    "device-extent-differs": "device extents that are not like the stripe of their chunk",
-    "device-extent-overlaps": "device extents that overlap the one before",
-    "device-extent-outside": "device extents that are not all on their device",
-    "device-used": "devices whose allocated bytes are not the sum of their extents",
-    # extents
-    "extent-outside": "extents that do not lie in one block group",
-    "extent-overlaps": "extents that overlap the one before",
-    "extent-type": "extents in a block group for something else",
-    "extent-references": "extents whose number of references is wrong",
-    "reference-alone": "references to an extent that does not exist",
-    "block-without-extent": "tree blocks in use that are no extents: they could be overwritten",
-    "extent-without-block": "extents for tree blocks that are in no tree",
-    "block-differs": "extents that are not like their tree block",
-    "block-group-used": "block groups whose used bytes are not the sum of their extents",
-    "bytes-used": "used bytes of the superblock that are not the sum of the block groups",
-    "checksums-overlap": "checksums of data for which there are others already",
-    # free space
-    "free-space-differs": "block groups whose free space is not what extents leave free",
-    "free-space-count": "block groups with a wrong number of free ranges",
-    "free-space-alone": "free space outside of all block groups",
-    # data
-    "data-damaged": "data that does not agree with its checksum",
-    "data-unreadable": "data that cannot be read",
-}
-"""All kinds of findings: name, and the heading of a list of such findings."""
-
 
 class Finding(NamedTuple):
     """Something that is not as it must be.
 
     Attributes:
-        kind: What kind of thing, a key of :data:`KINDS`.
+        kind: What kind of thing, a key of :data:`btrfs.check.KINDS`.
         message: The place, and what is wrong, in one line.
         recovered: Whether all can be read all the same, from another copy.
         tree: Number of the tree that it is in, None if it is in none.
+        key: Key of the item, as text; None if it is of no certain item.
+        path: Path of the file, from the top of the filesystem; None if it has none.
+        expected: What should be there, None if the message says it.
+        found: What is there instead.
         vaddr: Virtual address in bytes, None if it has none.
         device: Path of the device or file, None if it is on no certain one.
         paddr: Address on the device in bytes, None if it has none.
@@ -89,9 +44,23 @@ class Finding(NamedTuple):
     message: str
     recovered: bool = False
     tree: int | None = None
+    key: str | None = None
+    path: str | None = None
+    expected: str | None = None
+    found: str | None = None
     vaddr: int | None = None
     device: str | None = None
     paddr: int | None = None
+
+    def __str__(self) -> str:
+        parts = [self.message]
+        if self.path is not None:
+            parts.append(f" ({self.path})")
+        if self.found is not None:
+            parts.append(f": {self.found}")
+        if self.expected is not None:
+            parts.append(f"{':' if self.found is None else ','} expected {self.expected}")
+        return "".join(parts)
 
 
 @dataclass(slots=True)
@@ -99,11 +68,11 @@ class Checked:
     """What one check looked at and found.
 
     Attributes:
-        name: The check: superblocks, trees, copies, chunks, extents, free space or data.
+        name: The check: superblocks, trees, extents, files and so on.
         summary: What was looked at, as a short text.
         counts: The same in numbers.
         details: More numbers, one row for each tree.
-        totals: How many findings there are, by kind.
+        totals: How many findings there are, by kind; remarks among them.
         recovered: Of how many of them another copy makes up for.
         findings: The findings; of each kind some hundreds at most.
         skipped: Why it was not done, or not all of it; else None.
@@ -126,18 +95,31 @@ class Checked:
         """Add a finding.
 
         Args:
-            kind: What kind of thing, a key of :data:`KINDS`.
+            kind: What kind of thing, a key of :data:`btrfs.check.KINDS`.
             message: The place, and what is wrong.
             recovered: Whether all can be read all the same.
-            place: Attributes of the finding: tree, vaddr, device, paddr.
+            place: Other attributes of the finding: tree, key, path, expected, found, vaddr, device,
+                paddr. Numbers that are expected and found become text.
         """
         self.totals[kind] += 1
         self.recovered += recovered
-        if self.totals[kind] <= _MAX_KEPT:
+        if self.has_room(kind):
             found: dict[str, Any] = dict(place)
+            for name in ("expected", "found"):
+                if found.get(name) is not None:
+                    found[name] = str(found[name])
             self.findings.append(Finding(kind, message, recovered, **found))
+
+    def has_room(self, kind: str) -> bool:
+        """Return whether the last finding of a kind is kept: of very many, the rest is counted."""
+        return self.totals[kind] <= _MAX_KEPT
 
     @property
     def found(self) -> int:
-        """How many findings there are in all."""
-        return self.totals.total()
+        """How many findings there are in all, without remarks."""
+        return sum(count for kind, count in self.totals.items() if not KINDS[kind].is_remark)
+
+    @property
+    def remarks(self) -> int:
+        """How many remarks there are."""
+        return self.totals.total() - self.found

@@ -171,11 +171,11 @@ def _lines(checked: Checked, most: int | None) -> Iterator[str]:
     what = "; ".join(filter(None, (checked.summary, checked.skipped)))
     yield f"{checked.name:<12} {_status(checked):<16} {what}"
     for kind, total in checked.totals.items():
-        yield f"    {KINDS[kind]}: {total:,}"
+        yield f"    {KINDS[kind].heading}: {total:,}"
         of_kind = [finding for finding in checked.findings if finding.kind == kind]
         shown = of_kind[:most]
         for finding in shown:
-            yield f"        {one_line(finding.message)}"
+            yield f"        {one_line(str(finding))}"
         if len(shown) < total:
             hint = "" if most is None else "; --verbose shows more"
             yield f"        and {total - len(shown):,} more{hint}"
@@ -210,29 +210,12 @@ def _verdict(fs: FileSystem, done: Sequence[Checked]) -> str:
     return f"Clean: nothing is wrong{words}."
 
 
-_SCRUB = "btrfs scrub, once it is mounted, repairs what another copy makes good"
-_ADVICE = {
-    "keys-lost": "copy what can be read to another place before anything is repaired;"
-    " mount -o ro,rescue=all may still show files",
-    "device-missing": "connect the missing device, or mount -o degraded and replace it",
-    "superblock-invalid": "btrfs rescue super-recover writes copies of the superblock anew",
-    "device-stale": _SCRUB,
-    "copy-damaged": _SCRUB,
-    "parity-differs": _SCRUB,
-}
-"""What helps against findings of a kind, the most urgent first."""
-
-
 def _advice(checks: Iterable[Checked]) -> list[str]:
     """Return what helps against what was found."""
-    kinds: set[str] = set()
-    for checked in checks:
-        kinds.update(checked.totals)
-        if any(
-            finding.kind == "block-damaged" and finding.recovered for finding in checked.findings
-        ):
-            kinds.add("copy-damaged")
-    return list(dict.fromkeys(advice for kind, advice in _ADVICE.items() if kind in kinds))
+    from btrfs.check import KINDS
+
+    found = [kind for checked in checks for kind in checked.totals]
+    return list(dict.fromkeys(KINDS[kind].advice for kind in KINDS if kind in found))
 
 
 def _print_details(checked: Checked) -> None:

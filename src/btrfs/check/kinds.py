@@ -1,0 +1,109 @@
+"""The kinds of findings: what each is called, and what a user may do about it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["KINDS", "Kind"]
+
+
+class Kind(NamedTuple):
+    """A kind of finding.
+
+    Attributes:
+        heading: The heading of a list of such findings.
+        advice: What a user may do, in one line.
+        is_remark: Whether nothing is damaged by it: what is told is only worth knowing.
+    """
+
+    heading: str
+    advice: str
+    is_remark: bool = False
+
+
+_SCRUB = "btrfs scrub, once it is mounted, repairs what another copy makes good"
+_RESCUE = (
+    "copy what can be read to another place before anything is repaired; mount -o ro,rescue=all may"
+    " still show files"
+)
+_CONNECT = "connect the missing device, or mount -o degraded and replace it"
+_SUPER = "btrfs rescue super-recover writes copies of the superblock anew"
+_DEVICE = "the number is made right when the device is resized or removed; make a backup first"
+_BACKUP = (
+    "make a backup while the files can be read; btrfs check --repair can mend some of this, and can"
+    " make it worse"
+)
+_ALLOCATION = (
+    "do not write to it: what is in use could be overwritten; make a backup, and a new filesystem"
+)
+_FREE_SPACE = "btrfs check --clear-space-cache v2 removes the tree; the next mount makes it anew"
+_BAD_FILE = "restore the file from a backup, or delete it"
+
+KINDS = {
+    # superblocks
+    "superblock-invalid": Kind("copies of the superblock that cannot be used", _SUPER),
+    "superblock-differs": Kind(
+        "copies of the superblock that are not like the newest one",
+        "the next commit writes all anew",
+    ),
+    "device-missing": Kind("devices that are missing", _CONNECT),
+    "device-stale": Kind("devices that are out of date", _SCRUB),
+    "device-cut-off": Kind(
+        "devices that are smaller than they should be", "find out what made the device smaller"
+    ),
+    "device-item": Kind("devices whose superblock and device item do not agree", _DEVICE),
+    "device-sums": Kind(
+        "numbers of the superblock that do not agree with the devices",
+        "btrfs rescue fix-device-size makes sizes right",
+    ),
+    # trees
+    "block-damaged": Kind("tree blocks, or copies of them, that do not pass the checks", _SCRUB),
+    "keys-lost": Kind("items that cannot be read from any copy", _RESCUE),
+    "block-owner": Kind("tree blocks that say that they belong to another tree", _BACKUP),
+    "item-damaged": Kind("items that cannot be what they should be", _BACKUP),
+    "tree-missing": Kind("trees that there must be, but are not", _RESCUE),
+    "key-type": Kind("items in a tree that such items do not belong in", _BACKUP),
+    # copies
+    "copy-damaged": Kind("copies of tree blocks that do not pass the checks", _SCRUB),
+    "parity-differs": Kind("tree blocks that do not agree with the parity of their row", _SCRUB),
+    # chunks
+    "chunk-alone": Kind("chunks without a block group", _BACKUP),
+    "block-group-alone": Kind("block groups without a chunk", _BACKUP),
+    "block-group-differs": Kind("block groups that are not like their chunk", _BACKUP),
+    "stripe-alone": Kind("stripes of chunks without a device extent", _ALLOCATION),
+    "device-extent-alone": Kind("device extents that belong to no chunk", _BACKUP),
+    "device-extent-differs": Kind(
+        "device extents that are not like the stripe of their chunk", _ALLOCATION
+    ),
+    "device-extent-overlaps": Kind("device extents that overlap the one before", _ALLOCATION),
+    "device-extent-outside": Kind("device extents that are not all on their device", _BACKUP),
+    "device-used": Kind("devices whose allocated bytes are not the sum of their extents", _DEVICE),
+    # extents
+    "extent-outside": Kind("extents that do not lie in one block group", _BACKUP),
+    "extent-overlaps": Kind("extents that overlap the one before", _ALLOCATION),
+    "extent-type": Kind("extents in a block group for something else", _BACKUP),
+    "extent-references": Kind("extents whose number of references is wrong", _BACKUP),
+    "reference-alone": Kind("references to an extent that does not exist", _BACKUP),
+    "block-without-extent": Kind(
+        "tree blocks in use that are no extents: they could be overwritten", _ALLOCATION
+    ),
+    "extent-without-block": Kind("extents for tree blocks that are in no tree", _BACKUP),
+    "block-differs": Kind("extents that are not like their tree block", _BACKUP),
+    "block-group-used": Kind(
+        "block groups whose used bytes are not the sum of their extents", _BACKUP
+    ),
+    "bytes-used": Kind(
+        "used bytes of the superblock that are not the sum of the block groups", _BACKUP
+    ),
+    "checksums-overlap": Kind("checksums of data for which there are others already", _BACKUP),
+    # free space
+    "free-space-differs": Kind(
+        "block groups whose free space is not what extents leave free", _FREE_SPACE
+    ),
+    "free-space-count": Kind("block groups with a wrong number of free ranges", _FREE_SPACE),
+    "free-space-alone": Kind("free space outside of all block groups", _FREE_SPACE),
+    # data
+    "data-damaged": Kind("data that does not agree with its checksum", _BAD_FILE),
+    "data-unreadable": Kind("data that cannot be read", _BAD_FILE),
+}
+"""All kinds of findings, by their names."""
