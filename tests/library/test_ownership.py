@@ -19,7 +19,7 @@ from btrfs.errors import BtrfsError
 from btrfs.ownership import Ownership, scan
 from btrfs.ownership.graph import Graph
 from btrfs.ownership.owners import Kind, owners
-from btrfs.ownership.root_sets import RootSets
+from btrfs.ownership.root_sets import RootSets, SetIds
 from btrfs.source.disk.bulk import Leaves
 from tests import support
 from tests.lab.sharing import change, share_space
@@ -376,7 +376,7 @@ def test_another_walk_reads_only_what_is_not_known(destroyed: Destroyed) -> None
 
         leaves = 0
 
-        def decode(self, leaves: Leaves, _leaf: NDArray[np.uint32]) -> int:
+        def decode(self, leaves: Leaves, _numbers: NDArray[np.uint32], _set_ids: SetIds, /) -> int:
             return len(leaves.read)
 
         def collect(self, decoded: int) -> None:

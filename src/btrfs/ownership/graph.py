@@ -27,15 +27,14 @@ from btrfs.errors import BtrfsError
 from btrfs.ondisk.constants import MAX_LEVEL
 from btrfs.ownership.owners import Owner
 from btrfs.ownership.root_sets import EMPTY, RootSets, SetIds, first_bit, mask_of
-from btrfs.source.disk.bulk import BulkReader, Leaves
-from btrfs.source.disk.node import Node, Pointer
-from btrfs.source.disk.pointers import BlockPointers
-from btrfs.source.disk.store import UNREADABLE
+from btrfs.source.disk.bulk import BulkReader, Children, Leaves
+from btrfs.source.disk.node import Pointer
+from btrfs.source.disk.pointers import BlockPointers, Keys
 
 if TYPE_CHECKING:
     from btrfs.source.disk.source import DiskSource
 
-__all__ = ["Graph", "LeafConsumer", "Progress", "TreeBlocks"]
+__all__ = ["Graph", "LeafConsumer", "NodeHandler", "Progress", "TreeBlocks"]
 
 Progress = Callable[[int, int], None]
 """Is called with how many leaves are read, and how many there are. May raise, to cancel."""
@@ -48,15 +47,20 @@ _BATCH_BYTES = 8 << 20
 arrays are that they work on; with still more, these would not stay in the processor's cache."""
 
 
-class LeafConsumer(Protocol):
-    """Takes the items of leaves that may hold files, each leaf once."""
+NodeHandler = Callable[[BlockPointers, Children], None]
+"""Is called with nodes, and with those of the blocks below them that count."""
 
-    def decode(self, leaves: Leaves, leaf: NDArray[np.uint32]) -> Any:
+
+class LeafConsumer(Protocol):
+    """Takes the items of leaves, each leaf once."""
+
+    def decode(self, leaves: Leaves, numbers: NDArray[np.uint32], set_ids: SetIds, /) -> Any:
         """Return what is wanted of the items of some leaves. Is called in several threads.
 
         Args:
             leaves: The items.
-            leaf: Number of the leaf of each.
+            numbers: The number of each leaf that was asked for.
+            set_ids: The set of roots that reach each of these now.
         """
 
     def collect(self, decoded: Any) -> None:
@@ -105,26 +109,38 @@ class Graph:
     Args:
         source: The source of the blocks.
         sets: The sets of roots: bit N is the Nth of the owners that walk() is given.
-        consumer: Gets the items of leaves that may hold files.
+        consumer: Gets the items of leaves.
+        on_nodes: Is called with nodes, each once.
 
     Attributes:
         incomplete: Bit mask of the roots of the last walk that lead to blocks which cannot be read.
     """
 
-    def __init__(self, source: DiskSource, sets: RootSets, consumer: LeafConsumer) -> None:
+    def __init__(
+        self,
+        source: DiskSource,
+        sets: RootSets,
+        consumer: LeafConsumer,
+        on_nodes: NodeHandler | None = None,
+    ) -> None:
         self._source = source
         self._sets = sets
         self._consumer = consumer
+        self._on_nodes = on_nodes
         self.incomplete = 0
         self._levels: dict[int, _Level] = {}
         self._leaves: list[BlockPointers] = []
 
-    def walk(self, owners: Sequence[Owner], progress: Progress) -> tuple[TreeBlocks, SetIds]:
+    def walk(
+        self, owners: Sequence[Owner], progress: Progress, with_leaves: int | None = None
+    ) -> tuple[TreeBlocks, SetIds]:
         """Read what has not been read yet of some trees.
 
         Args:
             owners: The trees.
             progress: Is called now and then.
+            with_leaves: Bit mask of the owners whose leaves are read; if not given, of those that
+                may hold files.
 
         Returns:
             All blocks; and for each leaf that was ever read, by its number, the set of roots that
@@ -138,7 +154,8 @@ class Graph:
         frontier = _Frontier(self._sets)
         for bit, owner in enumerate(owners):
             self._add_root(frontier, owner, self._sets.id_of(1 << bit))
-        with_files = mask_of(bit for bit, owner in enumerate(owners) if owner.has_files)
+        if with_leaves is None:
+            with_leaves = mask_of(bit for bit, owner in enumerate(owners) if owner.has_files)
         blocks: list[tuple[NDArray[np.int64], SetIds]] = []
         for level in range(MAX_LEVEL - 1, 0, -1):
             pointers, set_ids = frontier.take(level)
@@ -147,7 +164,7 @@ class Graph:
             frontier.add(children, set_ids[parent])
         pointers, set_ids = frontier.take(0)
         blocks.append(frontier.all_of(0, pointers, set_ids))
-        wanted = self._sets.meeting(with_files)[set_ids]
+        wanted = self._sets.meeting(with_leaves)[set_ids]
         pointers, set_ids = pointers.select(wanted), set_ids[wanted]
         self._read_leaves(pointers, set_ids, owners, progress)
         return _tree_blocks(blocks), self._set_of_leaves(pointers, set_ids)
@@ -168,27 +185,29 @@ class Graph:
 
     def _add_root(self, frontier: _Frontier, owner: Owner, set_id: int) -> None:
         """Add the root of a tree; of one that is being removed, what is left of it."""
+        pointers = BlockPointers.of(owner.pointer.level, [owner.pointer])
+        set_ids = np.full(1, set_id, np.uint32)
         if owner.drop_progress is None:
-            frontier.add_some([owner.pointer], set_id)
+            frontier.add(pointers, set_ids)
             return
-        pointer = owner.pointer
-        key = owner.drop_progress.key
-        while True:
-            try:
-                node = self._source.read_block(pointer)
-            except UNREADABLE as error:
-                self._skip(set_id, owner.tree, pointer.min_key or 0, pointer.max_key, error)
+        bulk, lost = self._reader()
+        removed = Keys.of([owner.drop_progress.key])
+        while pointers.level:
+            found = bulk.children(pointers)
+            if len(self._report_lost(lost, found.read, set_ids, [owner])):
                 return
-            frontier.count(pointer, set_id)
-            if not isinstance(node, Node):
-                return
-            rest = [child for child in node.children if child.max_key >= key]
-            if pointer.level <= max(1, owner.drop_level) or not rest:
-                frontier.add_some(rest, set_id)
+            frontier.count(pointers.pointer(0), set_id)
+            rest = np.flatnonzero(~found.pointers.last.are_below(removed))
+            left = found.pointers.select(rest)
+            if self._on_nodes is not None:
+                self._on_nodes(pointers, found._replace(pointers=left, block=found.block[rest]))
+            if pointers.level <= max(1, owner.drop_level) or not len(left):
+                frontier.add(left, np.full(len(left), set_id, np.uint32))
                 return
             # Of the first of these, a part is removed.
-            pointer, *whole = rest
-            frontier.add_some(whole, set_id)
+            pointers, whole = left.select(slice(0, 1)), left.select(slice(1, None))
+            frontier.add(whole, np.full(len(whole), set_id, np.uint32))
+        frontier.add(pointers, set_ids)
 
     def _read_nodes(
         self,
@@ -212,7 +231,10 @@ class Graph:
         size = self._blocks_per_batch()
         is_read = np.ones(len(pointers), np.bool_)
         for some in _batches(new, size):
-            found = bulk.children(pointers.select(some))
+            chosen = pointers.select(some)
+            found = bulk.children(chosen)
+            if self._on_nodes is not None:
+                self._on_nodes(chosen, found)
             is_read[some[self._report_lost(lost, found.read, set_ids[some], owners)]] = False
             lost.clear()
             children.append(found.pointers)
@@ -238,28 +260,27 @@ class Graph:
         total = len(pointers)
         done = total - len(new)
 
-        def read(chosen: BlockPointers, number: int) -> tuple[Any, NDArray[np.intp], Any]:
+        def read(some: NDArray[np.intp], number: int) -> tuple[Any, NDArray[np.intp], Any]:
             bulk, lost = self._reader()
-            found = bulk.leaves(chosen)
-            leaf = (found.block + number).astype(np.uint32)
-            return lost, found.read, self._consumer.decode(found, leaf)
+            found = bulk.leaves(pointers.select(some))
+            numbers = np.arange(number, number + len(some), dtype=np.uint32)
+            return lost, found.read, self._consumer.decode(found, numbers, set_ids[some])
 
         with ThreadPoolExecutor(_THREADS, "btrfs-decode") as threads:
             batches = _batches(new, self._blocks_per_batch())
-            under_way: deque[tuple[NDArray[np.intp], BlockPointers, Future[Any]]] = deque()
+            under_way: deque[tuple[NDArray[np.intp], Future[Any]]] = deque()
             while True:
                 while len(under_way) < _BATCHES_AHEAD and (some := next(batches, None)) is not None:
-                    chosen = pointers.select(some)
-                    under_way.append((some, chosen, threads.submit(read, chosen, number)))
+                    under_way.append((some, threads.submit(read, some, number)))
                     number += len(some)
                 if not under_way:
                     break
                 progress(done, total)
-                some, chosen, future = under_way.popleft()
+                some, future = under_way.popleft()
                 lost, is_read, decoded = future.result()
                 indexes = self._report_lost(lost, is_read, set_ids[some], owners)
                 self._consumer.collect(decoded)
-                self._leaves.append(_without_generation(chosen, indexes))
+                self._leaves.append(_without_generation(pointers.select(some), indexes))
                 done += len(some)
         progress(total, total)
 
@@ -317,12 +338,6 @@ class _Frontier:
         self._pointers[pointers.level].append(pointers)
         self._set_ids[pointers.level].append(set_ids)
 
-    def add_some(self, pointers: Sequence[Pointer], set_id: int) -> None:
-        """Add a few pointers to blocks of one level that the same roots reach."""
-        if pointers:
-            made = BlockPointers.of(pointers[0].level, pointers)
-            self.add(made, np.full(len(pointers), set_id, np.uint32))
-
     def count(self, pointer: Pointer, set_id: int) -> None:
         """Add a block whose children are added by themselves."""
         self._counted[pointer.level].append((pointer.vaddr, set_id))
@@ -338,6 +353,7 @@ class _Frontier:
         vaddr, generation = pointers.vaddr[order], pointers.generation[order]
         is_first = np.ones(len(order), np.bool_)
         is_first[1:] = (vaddr[1:] != vaddr[:-1]) | (generation[1:] != generation[:-1])
+        order, is_first = _by_bounds(pointers, order, is_first)
         first = np.flatnonzero(is_first)
         return pointers.select(order[first]), self._sets.unions(set_ids[order], first)
 
@@ -353,6 +369,38 @@ class _Frontier:
         order = np.argsort(vaddr, kind="stable")
         different, first = np.unique(vaddr[order], return_index=True)
         return different, self._sets.unions(set_ids[order], first)
+
+
+def _by_bounds(
+    pointers: BlockPointers, order: NDArray[np.intp], is_first: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Sort the pointers to each block so that the first of them promises the narrowest keys.
+
+    What comes after a block differs from tree to tree, and so does the highest key that it may
+    hold. Its first key does not: a pointer with another one cannot be right, and stands alone.
+
+    Args:
+        pointers: Pointers to blocks.
+        order: Their indexes, block by block.
+        is_first: Which of these is the first of its block.
+    """
+    first, last = pointers.first.select(order), pointers.last.select(order)
+    previous = np.arange(len(order)) - 1
+    differ = ~is_first & ~(first.equal(first.select(previous)) & last.equal(last.select(previous)))
+    if not differ.any():
+        return order, is_first
+    block = np.cumsum(is_first) - 1
+    some = np.flatnonzero(np.isin(block, block[differ]))
+    chosen, of_block = order[some], block[some]
+    first, last = first.select(some), last.select(some)
+    rank = np.lexsort((*reversed(last), *reversed(first), of_block))
+    order, is_first = order.copy(), is_first.copy()
+    order[some] = chosen[rank]
+    of_block, first = of_block[rank], first.select(rank)
+    previous = np.arange(len(some)) - 1
+    is_first[some] = (of_block != of_block[previous]) | ~first.equal(first.select(previous))
+    is_first[some[0]] = True
+    return order, is_first
 
 
 def _without_generation(pointers: BlockPointers, indexes: NDArray[np.intp]) -> BlockPointers:

@@ -174,8 +174,10 @@ class _Collector:
         self.names = NameCollector(memory // 4)
         self._bad: list[tuple[int, Key, int]] = []
 
-    def decode(self, leaves: Leaves, leaf: NDArray[np.uint32]) -> _FileItems:
-        batch = leaves.batch
+    def decode(
+        self, leaves: Leaves, numbers: NDArray[np.uint32], _set_ids: SetIds, /
+    ) -> _FileItems:
+        batch, leaf = leaves.batch, numbers[leaves.block]
         rows, inline, bad = reference_rows(batch, leaf)
         names = name_parts(batch, leaf) if self._with_names else None
         indexes = bad.tolist() + (names.bad.tolist() if names is not None else [])

@@ -62,11 +62,13 @@ class Leaves(NamedTuple):
         batch: The items, leaf by leaf.
         block: Of each item, the index of the leaf among the pointers that were given.
         read: The indexes of the leaves that could be read.
+        headers: The headers of these (struct btrfs_header).
     """
 
     batch: ItemBatch
     block: NDArray[np.intp]
     read: NDArray[np.intp]
+    headers: NDArray[np.void]
 
 
 class Children(NamedTuple):
@@ -76,11 +78,13 @@ class Children(NamedTuple):
         pointers: Pointers to them, node by node.
         block: Of each, the index of the node among the pointers that were given.
         read: The indexes of the nodes that could be read.
+        headers: The headers of these (struct btrfs_header).
     """
 
     pointers: BlockPointers
     block: NDArray[np.intp]
     read: NDArray[np.intp]
+    headers: NDArray[np.void]
 
 
 class BulkReader:
@@ -131,7 +135,7 @@ class BulkReader:
         if len(suspicious):
             blocks, kept = self._replace(blocks, pointers, kept, suspicious)
             batch, _, _ = _items(blocks)
-        return Leaves(batch, np.repeat(kept, _nritems(blocks)), kept)
+        return Leaves(batch, np.repeat(kept, _nritems(blocks)), kept, _headers(blocks))
 
     def children(self, pointers: BlockPointers) -> Children:
         """Return pointers to the blocks below nodes, which need not be neighbours in a tree."""
@@ -140,7 +144,7 @@ class BulkReader:
         if len(suspicious):
             blocks, kept = self._replace(blocks, pointers, kept, suspicious)
         children = _children(blocks, pointers.select(kept))
-        return Children(children, np.repeat(kept, _nritems(blocks)), kept)
+        return Children(children, np.repeat(kept, _nritems(blocks)), kept, _headers(blocks))
 
     def _read(self, pointers: BlockPointers) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
         """Return blocks whose headers and checksums are right, and the indexes of their pointers.
