@@ -1,0 +1,30 @@
+"""Hashes of many names at once are those of one name after another."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, strategies as st
+
+from btrfs.ondisk.hashes import extref_hash, name_hash
+from btrfs.ondisk.name_hashes import extref_hashes, name_hashes
+
+PARENTS = st.integers(0, (1 << 64) - 1)
+NAMES = st.lists(st.tuples(PARENTS, st.binary(max_size=40)), max_size=20)
+
+
+@given(NAMES, st.binary(max_size=9))
+def test_same_as_one_by_one(rows: list[tuple[int, bytes]], before: bytes) -> None:
+    buffer = np.frombuffer(before + b"".join(name for _, name in rows), np.uint8)
+    length = np.array([len(name) for _, name in rows], np.uint16)
+    begin = len(before) + np.cumsum(length, dtype=np.int64) - length
+    parent = np.array([parent for parent, _ in rows], np.uint64)
+    assert name_hashes(buffer, begin, length).tolist() == [name_hash(name) for _, name in rows]
+    assert extref_hashes(parent, buffer, begin, length).tolist() == [
+        extref_hash(number & 0xFFFFFFFF, name) for number, name in rows
+    ]
+
+
+@given(st.binary(min_size=250, max_size=70000))
+def test_long_names(name: bytes) -> None:
+    buffer, begin = np.frombuffer(name, np.uint8), np.zeros(1, np.int64)
+    assert name_hashes(buffer, begin, np.array([len(name)])).tolist() == [name_hash(name)]
