@@ -299,7 +299,10 @@ ITEMS: dict[str, tuple[int, str, int, Edit, set[str]]] = {
     "reference to nothing": (
         EXTENT_TREE_OBJECTID, "METADATA_ITEM", 7,
         both(record("<B", TYPE, 182), record("<I", SIZE, 0)),
-        {"reference-alone", "block-without-extent", "block-group-used", "free-space-differs"},
+        {
+            *("reference-alone", "block-without-extent", "block-group-used"),
+            *("free-space-differs", "item-damaged"),
+        },
     ),
     "level": (EXTENT_TREE_OBJECTID, "METADATA_ITEM", 7, record("<Q", 9, 5), {"block-differs"}),
     "generation": (EXTENT_TREE_OBJECTID, "METADATA_ITEM", 7, add("<Q", 8, 1), {"block-differs"}),

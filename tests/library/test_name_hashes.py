@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, strategies as st
 
 from btrfs.ondisk.hashes import extref_hash, name_hash
-from btrfs.ondisk.name_hashes import extref_hashes, name_hashes
+from btrfs.ondisk.name_hashes import extref_hashes, name_hashes, names_with
 
 PARENTS = st.integers(0, (1 << 64) - 1)
 NAMES = st.lists(st.tuples(PARENTS, st.binary(max_size=40)), max_size=20)
@@ -28,3 +28,12 @@ def test_same_as_one_by_one(rows: list[tuple[int, bytes]], before: bytes) -> Non
 def test_long_names(name: bytes) -> None:
     buffer, begin = np.frombuffer(name, np.uint8), np.zeros(1, np.int64)
     assert name_hashes(buffer, begin, np.array([len(name)])).tolist() == [name_hash(name)]
+
+
+@given(st.lists(st.binary(max_size=20)))
+def test_bytes_in_names(names: list[bytes]) -> None:
+    buffer = np.frombuffer(b"/\0".join(names), np.uint8)
+    length = np.array([len(name) for name in names], np.int64)
+    begin = np.cumsum(length + 2) - length - 2
+    expected = [b"/" in name or b"\0" in name for name in names]
+    assert names_with(buffer, begin, length, (0, ord("/"))).tolist() == expected

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from btrfs.check.items import ItemRules
+from btrfs.check.items import ItemFormat, ItemRules, Problem
 from btrfs.check.report import Checked
 from btrfs.errors import TreeNotFoundError
 from btrfs.ondisk import constants
@@ -196,6 +196,7 @@ class _Walk:
         self._fs = fs
         self._source = source
         self._checked = checked
+        self._rules = ItemRules(ItemFormat.of(source.superblock))
         # Each as one number: a tuple would take twice the memory.
         self._seen: set[int] = set()
         self._bounds: set[int] = set()
@@ -203,7 +204,6 @@ class _Walk:
 
     def tree(self, tree: Tree) -> None:
         """Read what has not been read yet of a tree, and check it."""
-        rules = ItemRules(self._fs, self._source, tree.number, self._checked)
         on_unreadable = partial(self._source.skip_or_raise, tree.number)
         reader = self._source.trees
         bulk = BulkReader(reader.store, reader.block_format, self._source.log, on_unreadable)
@@ -212,7 +212,9 @@ class _Walk:
         for batch in bulk.batches(leaves, 0, KEY_MAX):
             self._check_owners(tree, batch)
             items += len(batch)
-            rules.check(batch)
+            # Leaves follow one another in the buffer.
+            for problem in self._rules.check(batch, batch.body // self._fs.nodesize, tree.number):
+                self._add_problem(problem, tree.number)
         self._checked.details.append(
             {
                 "tree": tree.number,
@@ -254,6 +256,18 @@ class _Walk:
         self._generations.append(generation)
         self._levels.append(level)
         return True
+
+    def _add_problem(self, problem: Problem, tree: int) -> None:
+        key = str(problem.key)
+        why = f": {problem.why}" if problem.why else ""
+        self._checked.add(
+            problem.kind,
+            f"{key} in tree {tree}{why}",
+            tree=tree,
+            key=key,
+            expected=problem.expected,
+            found=problem.found,
+        )
 
     def _check_owners(self, tree: Tree, batch: ItemBatch) -> None:
         """Check which trees the leaves of a batch say that they belong to."""

@@ -3,11 +3,12 @@
 A CRC is linear: what a byte adds to it depends only on the byte and on how many follow. Eight bytes
 of all names are looked up at a time, in four tables of two bytes each. A name is cut into words of
 eight bytes from its end, so that only its first word can be short; zeros before a name change
-nothing.
+nothing. The same words serve to search for bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from btrfs.ondisk.columns import take
 
-__all__ = ["extref_hashes", "name_hashes"]
+__all__ = ["extref_hashes", "name_hashes", "names_with"]
 
 # The kernel starts its hashes of names from ~1.
 _NAME_HASH_SEED = 0xFFFFFFFE
@@ -26,6 +27,9 @@ _POLYNOMIAL = 0x82F63B78
 _WORD = 8
 _PAIRS = _WORD // 2
 _BITS = 8
+_SEED_BITS = 32
+# A word whose bytes are all 1.
+_ONES = 0x0101010101010101
 
 
 def name_hashes(
@@ -58,56 +62,120 @@ def extref_hashes(
     return _hashes(buffer, begin, length, parent & np.uint64(0xFFFFFFFF))
 
 
+def names_with(
+    buffer: NDArray[np.uint8],
+    begin: NDArray[np.int64],
+    length: NDArray[Any],
+    values: Sequence[int],
+) -> NDArray[np.bool_]:
+    """Return which names hold one of some bytes.
+
+    Args:
+        buffer: Bytes that hold the names.
+        begin: Where in it each begins.
+        length: Bytes in each.
+        values: The bytes, below 255.
+    """
+    names = _Names(buffer, begin, length)
+    found = np.zeros(len(begin), np.uint64)
+    started = 0
+    for word in names.words():
+        # Bytes before the name are taken for others.
+        before = np.uint64(_WORD * _BITS) - names.used_bits(started, len(word))
+        word[started:] |= (np.uint64(1) << before) - np.uint64(1)
+        for value in values:
+            found[: len(word)] |= _zero_bytes(word ^ np.uint64(value * _ONES))
+        started = len(word)
+    holds = np.empty(len(begin), np.bool_)
+    holds[names.order] = found != 0
+    return holds
+
+
+def _zero_bytes(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return something else than 0 for each word that has a byte that is 0."""
+    return np.asarray((word - np.uint64(_ONES)) & ~word & np.uint64(_ONES << _BITS - 1))
+
+
 def _hashes(
     buffer: NDArray[np.uint8],
     begin: NDArray[np.int64],
     length: NDArray[Any],
     seed: NDArray[np.uint64],
 ) -> NDArray[np.uint32]:
-    length = length.astype(np.int64)
-    words = (length + (_WORD - 1)) // _WORD
-    # Those with most words come first: the names that have an Nth word from the end are then a
-    # slice.
-    order = np.argsort(-words, kind="stable")
-    words, seed = words[order], seed[order]
-    end = (begin + length)[order]
-    if len(end) and (end - words * _WORD).min() < 0:
-        buffer, end = np.concatenate([np.zeros(_WORD, np.uint8), buffer]), end + _WORD
-    # How many names have at least so many words.
-    counts = len(words) - np.searchsorted(words[::-1], np.arange(words.max(initial=0) + 1), "left")
+    names = _Names(buffer, begin, length)
+    seed = seed[names.order]
     state = seed.copy()
     started = 0
-    for number in range(len(counts) - 1, 0, -1):
-        active = int(counts[number])
-        word = take(buffer, "<u8", end[:active] - number * _WORD)
+    for word in names.words():
         word[:started] ^= state[:started]
-        rest = np.zeros(active, np.uint64)
-        word[started:], rest[started:] = _first_words(
-            word[started:], seed[started:active], length[order[started:active]]
-        )
-        state[:active] = _looked_up(word) ^ rest
-        started = active
-    found = np.empty(len(order), np.uint32)
-    found[order] = state
+        used = names.used_bits(started, len(word))
+        word[started:], rest = _first_words(word[started:], seed[started : len(word)], used)
+        state[: len(word)] = _looked_up(word)
+        state[started : len(word)] ^= rest
+        started = len(word)
+    found = np.empty(len(begin), np.uint32)
+    found[names.order] = state
     return found
 
 
+class _Names:
+    """Names, cut into words from their ends.
+
+    Those with most words come first: the names that have an Nth word from the end are then a
+    slice.
+
+    Args:
+        buffer: Bytes that hold the names.
+        begin: Where in it each begins.
+        length: Bytes in each.
+
+    Attributes:
+        order: The index of each among the names that were given.
+    """
+
+    def __init__(
+        self, buffer: NDArray[np.uint8], begin: NDArray[np.int64], length: NDArray[Any]
+    ) -> None:
+        length = length.astype(np.int64)
+        words = length + (_WORD - 1) >> 3
+        most = int(words.max(initial=0))
+        # Few bytes per number let numpy sort by counting.
+        self.order = np.argsort((most - words).astype(np.min_scalar_type(most)), kind="stable")
+        self._length = length[self.order]
+        self._end = begin[self.order] + self._length
+        self._buffer = buffer
+        if (begin < _WORD).any():
+            # The first word of a name can begin before it.
+            self._buffer = np.concatenate([np.zeros(_WORD, np.uint8), buffer])
+            self._end += _WORD
+        # How many names have at least so many words.
+        self._counts = np.bincount(words, minlength=1)[::-1].cumsum()[::-1].tolist()
+
+    def words(self) -> Iterator[NDArray[np.uint64]]:
+        """Yield the words as numbers: first those that only the longest names have."""
+        for number in range(len(self._counts) - 1, 0, -1):
+            end = self._end[: self._counts[number]]
+            yield take(self._buffer, "<u8", end - number * _WORD)
+
+    def used_bits(self, start: int, end: int) -> NDArray[np.uint64]:
+        """Return how many bits of the first words of some names belong to them, the upper ones."""
+        used = ((self._length[start:end] - 1) & (_WORD - 1)) + 1
+        return np.asarray(used.astype(np.uint64) * np.uint64(_BITS))
+
+
 def _first_words(
-    word: NDArray[np.uint64], seed: NDArray[np.uint64], length: NDArray[np.int64]
+    word: NDArray[np.uint64], seed: NDArray[np.uint64], used: NDArray[np.uint64]
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Return the first words of names with the seed in them, and what of it is left.
 
     Args:
-        word: Words whose last bytes are the first of the names.
+        word: The words.
         seed: Seed of each.
-        length: Length of each name.
+        used: How many bits belong to the name.
     """
-    # From 1 to 8 of its bytes belong to the name, the last ones: these are the upper bits.
-    used = ((length - 1) % _WORD + 1).astype(np.uint64) * np.uint64(_BITS)
     before = np.uint64(_WORD * _BITS) - used
-    # A seed of four bytes is longer than some names. A shift by 64 bits is never needed but for
-    # the rest of a whole word, of which nothing is left.
-    rest = np.where(used < _WORD * _BITS, seed >> np.minimum(used, np.uint64(63)), np.uint64(0))
+    # A seed of four bytes is longer than some names.
+    rest = np.where(used < _SEED_BITS, seed >> np.minimum(used, np.uint64(_SEED_BITS)), 0)
     return (word >> before ^ seed) << before, rest
 
 
