@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from btrfs.check.report import Checked
 from btrfs.errors import TreeNotFoundError
@@ -13,7 +13,7 @@ from btrfs.ondisk.profiles import chunk_to_dev_extent_length
 from btrfs.ondisk.text import block_group_flags_str, counted
 
 if TYPE_CHECKING:
-    from btrfs.check.extents import BlockGroup
+    from btrfs.check.extents import BlockGroups
     from btrfs.filesystem import FileSystem
     from btrfs.ondisk.items.chunk import Chunk
     from btrfs.ondisk.items.device import DevExtent
@@ -25,10 +25,20 @@ _DeviceAddress = tuple[int, int]
 """Number of a device, and an address on it in bytes."""
 
 
+class BlockGroup(NamedTuple):
+    """What a block group item says. See BlockGroups."""
+
+    vaddr: int
+    length: int
+    used: int
+    flags: int
+    chunk_objectid: int
+
+
 def check_allocation(
     fs: FileSystem,
     source: DiskSource,
-    block_groups: dict[int, BlockGroup],
+    block_groups: BlockGroups,
     checked: Checked,
 ) -> None:
     """Compare chunks with block groups and device extents, and these with the devices.
@@ -36,30 +46,32 @@ def check_allocation(
     Args:
         fs: The filesystem.
         source: Its source.
-        block_groups: All block groups by their addresses.
+        block_groups: All block groups.
         checked: Where the findings go.
     """
     if source.is_earlier_state:
         checked.skipped = "what is read is an earlier state than the chunk tree is of"
         return
     chunks = {chunk.vaddr: chunk for chunk in fs.chunks()}
+    rows = zip(*(column.tolist() for column in block_groups), strict=True)
+    groups = {row[0]: BlockGroup(*row) for row in rows}
     try:
         dev_extents = {(extent.devid, extent.paddr): extent for extent in fs.dev_extents(0)}
     except TreeNotFoundError:
         dev_extents = {}
         checked.skipped = "there is no device tree"
     lost = {lost.tree for lost in source.log.lost}
-    _check_block_groups(chunks, block_groups, lost, checked)
+    _check_block_groups(chunks, groups, lost, checked)
     if not checked.skipped:
         _check_stripes(chunks, dev_extents, lost, checked)
         _check_devices(fs, dev_extents, lost, checked)
     checked.counts = {
         "chunks": len(chunks),
-        "block_groups": len(block_groups),
+        "block_groups": len(groups),
         "device_extents": len(dev_extents),
     }
     checked.summary = (
-        f"{counted(len(chunks), 'chunk')}, {counted(len(block_groups), 'block group')},"
+        f"{counted(len(chunks), 'chunk')}, {counted(len(groups), 'block group')},"
         f" {counted(len(dev_extents), 'device extent')}"
     )
 
@@ -83,6 +95,9 @@ def _check_block_groups(
         if group.flags != chunk.type:
             expected = chunk.type_str
             differences.append(f"{block_group_flags_str(group.flags)} instead of {expected}")
+        if group.chunk_objectid != constants.FIRST_CHUNK_TREE_OBJECTID:
+            expected_id = constants.FIRST_CHUNK_TREE_OBJECTID
+            differences.append(f"chunk_objectid {group.chunk_objectid} instead of {expected_id}")
         if differences:
             message = f"block group at {vaddr}: {', '.join(differences)}"
             checked.add("block-group-differs", message, vaddr=vaddr)

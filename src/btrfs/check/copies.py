@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from btrfs.check.report import Checked, Progress
@@ -11,7 +11,7 @@ from btrfs.ondisk.text import counted
 from btrfs.source.disk.node import Pointer, parse_block
 
 if TYPE_CHECKING:
-    from btrfs.check.trees import Blocks
+    from btrfs.check.tree_walk import BlockTable
     from btrfs.source.disk.source import DiskSource
     from btrfs.source.disk.store import Copy
 
@@ -21,7 +21,7 @@ _BLOCKS_PER_STEP = 1000
 
 
 def check_copies(
-    source: DiskSource, blocks: tuple[Blocks, ...], checked: Checked, progress: Progress
+    source: DiskSource, blocks: Sequence[BlockTable], checked: Checked, progress: Progress
 ) -> None:
     """Read all copies of tree blocks, with what parity makes of them, and compare.
 
@@ -54,7 +54,7 @@ def check_copies(
         checked.skipped = "no tree block can be read"
 
 
-def _pointers(blocks: tuple[Blocks, ...]) -> Iterator[Pointer]:
+def _pointers(blocks: Sequence[BlockTable]) -> Iterator[Pointer]:
     for some in blocks:
         rows = (some.vaddr.tolist(), some.generation.tolist(), some.level.tolist())
         yield from (Pointer(*row) for row in zip(*rows, strict=True))

@@ -1,196 +1,389 @@
-"""The extent tree: extents against block groups, references, tree blocks and free space.
+"""The extent tree: extents against block groups, their references, and tree blocks.
 
-The extent tree can be as large as all other trees together, so it is read chunk by chunk: what is
-in memory is never more than the extents of one.
+The extent tree can be as large as all other trees together. It is read once, in the order of its
+keys, some thousands of extents at a time; of data extents nothing is kept but sums by chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from btrfs.check.references import counted_references
+from btrfs.check.extent_items import (
+    Extents,
+    extents_of,
+    inline_backrefs,
+    joined_extents,
+    keyed_backrefs,
+)
+from btrfs.check.items import ItemRules
+from btrfs.check.places import Places, is_lost
+from btrfs.check.referrers import Referrers
 from btrfs.check.report import Checked
 from btrfs.errors import TreeNotFoundError
 from btrfs.ondisk import constants
 from btrfs.ondisk.constants import KEY_MAX, ULLONG_MAX
 from btrfs.ondisk.items.chunk import BlockGroupItem
-from btrfs.ondisk.items.extent import ExtentItem
 from btrfs.ondisk.key import Key
 from btrfs.ondisk.text import block_group_flags_str, counted
+from btrfs.source.disk.node import Header
 from btrfs.source.lookup import block_group_tree
 
 if TYPE_CHECKING:
-    from btrfs.check.trees import Blocks
+    from btrfs.check.tree_walk import BlockTable
     from btrfs.filesystem import FileSystem
     from btrfs.ondisk.columns import ItemBatch
-    from btrfs.source.disk.source import DiskSource
 
-__all__ = ["BlockGroup", "ExtentCheck", "Extents", "Range", "is_lost", "ranges"]
+__all__ = ["BlockExtents", "BlockGroups", "ExtentCheck", "backrefs_between"]
 
 _TREE = constants.EXTENT_TREE_OBJECTID
-_DATA_REFS = (constants.EXTENT_DATA_REF_KEY, constants.SHARED_DATA_REF_KEY)
-_BLOCK_REFS = (constants.TREE_BLOCK_REF_KEY, constants.SHARED_BLOCK_REF_KEY)
-_ITEMS = (constants.EXTENT_ITEM_KEY, constants.METADATA_ITEM_KEY)
-_LEVEL_AT = ExtentItem.struct_size + 17
-_NO_LEVEL = 0xFF
-_UNKNOWN = np.uint64(ULLONG_MAX)
 
 
-class Range(NamedTuple):
-    """A range of virtual addresses: a chunk, or what lies between two of them.
-
-    Attributes:
-        start: Where it begins, in bytes.
-        end: Where the next one begins.
-        is_chunk: Whether it is a chunk.
-    """
-
-    start: int
-    end: int
-    is_chunk: bool
-
-
-class BlockGroup(NamedTuple):
-    """What a block group item says.
-
-    Attributes:
-        vaddr: Virtual address that it begins at.
-        length: Bytes.
-        used: Bytes that extents use.
-        flags: Type and profile.
-    """
-
-    vaddr: int
-    length: int
-    used: int
-    flags: int
-
-
-class Extents(NamedTuple):
-    """Extents in the order of their addresses; an entry per extent in each array.
+class BlockGroups(NamedTuple):
+    """Block groups in the order of their addresses; an entry per block group in each array.
 
     Attributes:
         vaddr: Virtual addresses, uint64.
         length: Bytes, uint64.
-        refs: How many references they have, as they say, uint64.
-        counted: How many there are, uint64.
-        generation: Generations, uint64.
-        is_block: Whether they are tree blocks.
-        level: Levels of tree blocks, uint8.
+        used: Bytes that extents use, as they say, uint64.
+        flags: Types and profiles, uint64.
+        chunk_objectid: What they say of the chunk tree, uint64.
     """
 
     vaddr: NDArray[np.uint64]
     length: NDArray[np.uint64]
-    refs: NDArray[np.uint64]
-    counted: NDArray[np.uint64]
-    generation: NDArray[np.uint64]
-    is_block: NDArray[np.bool_]
-    level: NDArray[np.uint8]
-
-    @property
-    def end(self) -> NDArray[np.uint64]:
-        """Virtual addresses of the first bytes after them."""
-        return self.vaddr + self.length
+    used: NDArray[np.uint64]
+    flags: NDArray[np.uint64]
+    chunk_objectid: NDArray[np.uint64]
 
 
-class _References(NamedTuple):
-    """References that are items of their own."""
+class BlockExtents(NamedTuple):
+    """The extents of tree blocks in the order of their addresses.
+
+    Attributes:
+        vaddr: Virtual addresses, uint64.
+        generation: Generations, uint64.
+        level: Levels, or NO_LEVEL, uint8.
+        is_full_backref: Whether references of what they hold name them, not their tree.
+    """
 
     vaddr: NDArray[np.uint64]
-    number: NDArray[np.uint64]
-    is_block: NDArray[np.bool_]
+    generation: NDArray[np.uint64]
+    level: NDArray[np.uint8]
+    is_full_backref: NDArray[np.bool_]
 
 
-def ranges(fs: FileSystem) -> list[Range]:
-    """Return all chunks and all that lies between them, in the order of addresses."""
-    found = []
-    end = 0
-    for chunk in fs.chunks():
-        # Chunks that overlap are reported where the filesystem is opened.
-        if chunk.vaddr < end:
-            continue
-        if chunk.vaddr > end:
-            found.append(Range(end, chunk.vaddr, is_chunk=False))
-        end = chunk.vaddr + chunk.length
-        found.append(Range(chunk.vaddr, end, is_chunk=True))
-    return [*found, Range(end, ULLONG_MAX + 1, is_chunk=False)]
+class ExtentConsumer(NamedTuple):
+    """Those who look at extents while they are read.
 
+    Attributes:
+        backrefs: Gets the back references.
+        extents: Gets the extents, and for each the place that it begins in.
+    """
 
-def is_lost(source: DiskSource, tree: int, start: int, end: int) -> bool:
-    """Return whether items of a tree could not be read, under keys that begin with an address."""
-    return any(
-        lost.tree == tree and lost.min_key.objectid < end and lost.max_key.objectid >= start
-        for lost in source.log.lost
-    )
+    backrefs: Callable[[Referrers], None]
+    extents: Callable[[Extents, NDArray[np.intp]], None]
 
 
 class ExtentCheck:
-    """Checks the extent tree, one range after the other.
+    """Reads the extent tree, and checks what can be told from it and the block groups.
 
     Args:
         fs: The filesystem.
-        source: Its source.
-        blocks: The blocks of all trees but the log trees.
+        rules: The rules for items.
+        places: The chunks, and what lies between them.
         checked: Where the findings go.
 
     Attributes:
-        block_groups: The block groups that were met, by their addresses.
+        blocks: The extents of tree blocks, after run().
+        block_groups: The block groups, after run().
+        items: How many items the extent tree has.
     """
 
-    def __init__(
-        self, fs: FileSystem, source: DiskSource, blocks: Blocks, checked: Checked
-    ) -> None:
+    def __init__(self, fs: FileSystem, rules: ItemRules, places: Places, checked: Checked) -> None:
+        self._rules = rules
         self._fs = fs
-        self._source = source
-        self._blocks = blocks
+        self._source = fs.block_source()
+        self._places = places
         self._checked = checked
-        self._seen_all = not source.log.lost
+        self._used = np.zeros(len(places), np.uint64)
+        self._last: tuple[Extents, NDArray[np.uint64]] | None = None
+        self._end = 0
         self._count = 0
-        self._unknown = 0
-        self.block_groups = dict(self._stored_apart())
+        self._blocks: list[Extents] = []
+        self.items = 0
+        self.block_groups = BlockGroups(*(np.empty(0, np.uint64) for _ in range(5)))
+        self.blocks = _block_extents([])
 
-    def _stored_apart(self) -> Iterator[tuple[int, BlockGroup]]:
+    def run(self, consumer: ExtentConsumer) -> None:
+        """Read the tree.
+
+        Args:
+            consumer: Those who look at extents, too.
+        """
+        groups = list(self._groups_apart())
+        try:
+            for batch in self._fs.batches(_TREE):
+                self._check_leaves(batch)
+                self.items += len(batch)
+                groups.append(_block_groups(batch))
+                self._take(batch, consumer)
+        except TreeNotFoundError:
+            self._checked.skipped = "there is no extent tree"
+        self._finish_counting()
+        self.block_groups = _joined(groups)
+        self.blocks = _block_extents(self._blocks)
+
+    @property
+    def lost_places(self) -> NDArray[np.bool_]:
+        """Places of which not all extents could be read."""
+        return self._places.lost(self._source, _TREE)
+
+    def finish(self, blocks: BlockTable, *, all_seen: bool) -> None:
+        """Compare with block groups and tree blocks, and fill in the summary.
+
+        Args:
+            blocks: The tree blocks that are in use.
+            all_seen: Whether all trees could be read.
+        """
+        lost = self.lost_places
+        self._check_used(lost)
+        self._check_blocks(blocks, lost, all_seen=all_seen)
+        self._check_sum()
+        count = len(self.block_groups.vaddr)
+        self._checked.summary = (
+            f"{counted(self._count, 'extent')} in {counted(count, 'block group')}"
+        )
+        self._checked.counts = {"extents": self._count, "block_groups": count}
+        unknown = int(lost.sum())
+        if unknown:
+            self._checked.skipped = (
+                f"not checked where not all can be read: {counted(unknown, 'range')}"
+            )
+
+    # Reading.
+
+    def _groups_apart(self) -> Iterator[BlockGroups]:
         """Yield the block groups, if they have a tree of their own."""
         tree = block_group_tree(self._source)
         if tree == _TREE:
             return
         try:
             for batch in self._fs.batches(tree):
-                yield from _block_groups(batch)
+                yield _block_groups(batch)
         except TreeNotFoundError:
             self._checked.skipped = "there is no tree of block groups"
 
-    def check(self, place: Range) -> Extents | None:
-        """Check a range, and return its extents; None if not all of them could be read."""
-        extents = self._read(place)
+    def _take(self, batch: ItemBatch, consumer: ExtentConsumer) -> None:
+        """Look at the items of a batch."""
+        extents = extents_of(batch, self._fs.nodesize)
         self._count += len(extents.vaddr)
-        if is_lost(self._source, _TREE, place.start, place.end):
-            self._unknown += 1
-            return None
-        group = self.block_groups.get(place.start)
-        self._check_places(extents, place, group)
-        # The chunk tree is the current one, whatever else is read.
-        is_system = group is not None and group.flags & constants.BLOCK_GROUP_SYSTEM
-        if not (is_system and self._source.is_earlier_state):
-            self._check_blocks(extents, place)
-        wrong = (extents.refs != extents.counted) & (extents.refs != _UNKNOWN)
+        inline = inline_backrefs(batch, extents)
+        self._check_items(batch, extents, inline.is_whole)
+        # What follows the last extent of a batch comes with the next one.
+        counted_refs = inline.counted
+        known = extents
+        if self._last is not None:
+            known = joined_extents(self._last[0], extents)
+            counted_refs = np.concatenate([self._last[1], counted_refs])
+        keyed, owner, alone = keyed_backrefs(batch, known)
+        np.add.at(counted_refs, owner, keyed.uses)
+        for vaddr in np.unique(batch.objectid[alone]).tolist():
+            self._checked.add("reference-alone", f"extent at {vaddr}", tree=_TREE, vaddr=vaddr)
+        consumer.backrefs(inline.rows)
+        consumer.backrefs(keyed)
+        place = self._places.of(extents.vaddr)
+        consumer.extents(extents, place)
+        self._check_places(extents, place)
+        self._blocks.append(extents.select(extents.is_block))
+        if len(known.vaddr):
+            self._check_counts(known, counted_refs, slice(0, len(known.vaddr) - 1))
+            last = np.array([len(known.vaddr) - 1])
+            self._last = (known.select(last), counted_refs[last])
+
+    def _finish_counting(self) -> None:
+        if self._last is not None:
+            self._check_counts(*self._last, slice(0, 1))
+
+    def _check_leaves(self, batch: ItemBatch) -> None:
+        """Check the headers of leaves, and the items that are no extents."""
+        nodesize = self._fs.nodesize
+        for problem in self._rules.check(batch, batch.body // nodesize, _TREE):
+            self._checked.add(
+                problem.kind,
+                f"{problem.key} in tree {_TREE}{f': {problem.why}' if problem.why else ''}",
+                tree=_TREE,
+                key=str(problem.key),
+                expected=problem.expected,
+                found=problem.found,
+            )
+        count = len(batch.buffer) // nodesize
+        headers = np.ndarray((count,), Header.dtype, batch.buffer, 0, (nodesize,))
+        for index in np.flatnonzero(headers["owner"] != _TREE).tolist():
+            vaddr, owner = int(headers["bytenr"][index]), int(headers["owner"][index])
+            self._checked.add(
+                "block-owner",
+                f"tree block at {vaddr} in tree {_TREE}: of tree {owner}",
+                tree=_TREE,
+                vaddr=vaddr,
+            )
+
+    # Extents by themselves.
+
+    def _check_items(self, batch: ItemBatch, extents: Extents, is_whole: NDArray[np.bool_]) -> None:
+        """Check each item by itself; of one whose body is damaged, nothing else is counted."""
+        is_item = (batch.type == constants.EXTENT_ITEM_KEY) | (
+            batch.type == constants.METADATA_ITEM_KEY
+        )
+        short = np.flatnonzero(is_item)
+        short = short[~np.isin(short, extents.item)]
+        self._damaged(batch, short, "shorter than an extent item")
+        kind = extents.flags & np.uint64(
+            constants.EXTENT_FLAG_TREE_BLOCK | constants.EXTENT_FLAG_DATA
+        )
+        is_skinny = batch.type[extents.item] == constants.METADATA_ITEM_KEY
+        wrong = ~extents.is_block & (kind != constants.EXTENT_FLAG_DATA)
+        wrong |= extents.is_block & (kind != constants.EXTENT_FLAG_TREE_BLOCK)
+        self._damaged(batch, extents.item[wrong], "neither data nor a tree block, or both")
+        self._damaged(
+            batch,
+            extents.item[~is_whole & ~wrong],
+            "its references are not whole, or of an unknown kind",
+        )
+        odd = (extents.vaddr | extents.length) & np.uint64(self._fs.sectorsize - 1) != 0
+        odd |= extents.is_block & (extents.length != np.uint64(self._fs.nodesize))
+        odd |= ~is_skinny & (extents.length == 0)
+        self._damaged(batch, extents.item[odd], "an address or a length that no extent can have")
+        # What cannot be understood is reported once.
+        extents.refs[~is_whole] = np.uint64(ULLONG_MAX)
+
+    def _damaged(self, batch: ItemBatch, indexes: NDArray[np.intp], why: str) -> None:
+        for index in indexes.tolist():
+            key = batch.key(index)
+            self._checked.add(
+                "item-damaged",
+                f"{key} in tree {_TREE}: {why}",
+                tree=_TREE,
+                key=str(key),
+                vaddr=key.objectid,
+            )
+
+    def _check_counts(
+        self, extents: Extents, counted_refs: NDArray[np.uint64], chosen: slice
+    ) -> None:
+        """Check that extents have as many references as they say."""
+        refs, found = extents.refs[chosen], counted_refs[chosen]
+        wrong = (refs != found) & (refs != np.uint64(ULLONG_MAX))
         for index in np.flatnonzero(wrong).tolist():
             self._add(
                 "extent-references",
                 extents,
                 index,
-                f"{extents.refs[index]} according to the item, but there are"
-                f" {extents.counted[index]}",
+                f"{refs[index]} according to the item, but there are {found[index]}",
             )
-        return extents
 
-    def finish(self) -> None:
-        """Check the sum of all, and fill in the summary."""
-        used = sum(group.used for group in self.block_groups.values())
+    def _add(self, kind: str, extents: Extents, index: int, why: str) -> None:
+        vaddr, length = int(extents.vaddr[index]), int(extents.length[index])
+        message = f"extent at {vaddr}, {length} bytes{': ' if why else ''}{why}"
+        self._checked.add(kind, message, tree=_TREE, vaddr=vaddr)
+
+    def _check_places(self, extents: Extents, place: NDArray[np.intp]) -> None:
+        """Check where extents lie, and count what they use."""
+        if not len(extents.vaddr):
+            return
+        np.add.at(self._used, place, extents.length)
+        is_outside = ~self._places.is_chunk[place]
+        if is_lost(self._source, constants.CHUNK_TREE_OBJECTID, 0, KEY_MAX):
+            is_outside[:] = False
+        for index in np.flatnonzero(is_outside).tolist():
+            self._add("extent-outside", extents, index, "")
+        end = self._places.end[place]
+        too_long = self._places.is_chunk[place] & (extents.length > end - extents.vaddr)
+        for index in np.flatnonzero(too_long).tolist():
+            self._add("extent-outside", extents, index, f"a chunk ends at {end[index]}")
+        before = np.concatenate([[np.uint64(self._end)], extents.end[:-1]])
+        for index in np.flatnonzero(before > extents.vaddr).tolist():
+            self._add("extent-overlaps", extents, index, f"the one before ends at {before[index]}")
+        self._end = int(extents.end[-1])
+        self._check_types(extents, place)
+
+    def _check_types(self, extents: Extents, place: NDArray[np.intp]) -> None:
+        """Check that extents lie in a chunk of their type."""
+        for_blocks = np.uint64(constants.BLOCK_GROUP_METADATA | constants.BLOCK_GROUP_SYSTEM)
+        allowed = np.where(extents.is_block, for_blocks, np.uint64(constants.BLOCK_GROUP_DATA))
+        flags = self._places.flags[place]
+        wrong = self._places.is_chunk[place] & ((flags & allowed) == 0)
+        for index in np.flatnonzero(wrong).tolist():
+            found = block_group_flags_str(int(flags[index]))
+            self._add("extent-type", extents, index, f"in a block group of {found}")
+
+    # Against what else there is.
+
+    def _check_used(self, lost: NDArray[np.bool_]) -> None:
+        """Check that block groups count the bytes that their extents use."""
+        groups = self.block_groups
+        place = self._places.starting_at(groups.vaddr)
+        known = place >= 0
+        known[known] = ~lost[place[known]]
+        used = np.zeros(len(place), np.uint64)
+        used[known] = self._used[place[known]]
+        for index in np.flatnonzero(known & (used != groups.used)).tolist():
+            vaddr = int(groups.vaddr[index])
+            self._checked.add(
+                "block-group-used",
+                f"block group at {vaddr}: {groups.used[index]} according to the item, but extents"
+                f" use {used[index]}",
+                vaddr=vaddr,
+            )
+
+    def _check_blocks(self, blocks: BlockTable, lost: NDArray[np.bool_], *, all_seen: bool) -> None:
+        """Check that tree blocks and the extents for them are the same."""
+        vaddr = blocks.vaddr
+        extents = self.blocks
+        place = self._places.of(vaddr)
+        wanted = ~lost[place]
+        if self._source.is_earlier_state:
+            # The chunk tree is the current one, whatever else is read.
+            is_system = self._places.flags[place] & np.uint64(constants.BLOCK_GROUP_SYSTEM)
+            wanted &= is_system == 0
+        index = np.searchsorted(extents.vaddr, vaddr)
+        known = index < len(extents.vaddr)
+        known[known] = extents.vaddr[index[known]] == vaddr[known]
+        for address in np.unique(vaddr[wanted & ~known]).tolist():
+            self._checked.add("block-without-extent", f"tree block at {address}", vaddr=address)
+        both = wanted & known
+        self._compare_blocks("level", index[both], blocks.level[both])
+        self._compare_blocks("generation", index[both], blocks.generation[both])
+        if all_seen and not self._source.is_earlier_state:
+            place = self._places.of(extents.vaddr)
+            unused = ~np.isin(extents.vaddr, vaddr) & ~lost[place]
+            for address in extents.vaddr[unused].tolist():
+                self._checked.add(
+                    "extent-without-block",
+                    f"extent at {address}, {self._fs.nodesize} bytes",
+                    tree=_TREE,
+                    vaddr=address,
+                )
+
+    def _compare_blocks(
+        self, name: str, index: NDArray[np.intp], expected: NDArray[np.generic]
+    ) -> None:
+        found = getattr(self.blocks, name)[index]
+        for wrong in np.flatnonzero(found != expected).tolist():
+            vaddr = int(self.blocks.vaddr[index[wrong]])
+            self._checked.add(
+                "block-differs",
+                f"extent at {vaddr}, {self._fs.nodesize} bytes: {name} {found[wrong]}, but the"
+                f" block is of {name} {expected[wrong]}",
+                tree=_TREE,
+                vaddr=vaddr,
+            )
+
+    def _check_sum(self) -> None:
+        used = int(self.block_groups.used.sum())
         expected = self._source.superblock.bytes_used
         tree = block_group_tree(self._source)
         # The superblock is of the last commit.
@@ -199,190 +392,48 @@ class ExtentCheck:
             self._checked.add(
                 "bytes-used", f"{expected} in the superblock, {used} in the block groups"
             )
-        groups = counted(len(self.block_groups), "block group")
-        self._checked.summary = f"{counted(self._count, 'extent')} in {groups}"
-        self._checked.counts = {"extents": self._count, "block_groups": len(self.block_groups)}
-        if self._unknown:
-            self._checked.skipped = (
-                f"not checked where not all can be read: {counted(self._unknown, 'range')}"
-            )
-
-    def _add(self, kind: str, extents: Extents, index: int, why: str) -> None:
-        vaddr, length = int(extents.vaddr[index]), int(extents.length[index])
-        message = f"extent at {vaddr}, {length} bytes{': ' if why else ''}{why}"
-        self._checked.add(kind, message, tree=_TREE, vaddr=vaddr)
-
-    # Reading.
-
-    def _read(self, place: Range) -> Extents:
-        """Return the extents that begin in a range, and keep its block groups."""
-        parts: list[Extents] = []
-        references: list[_References] = []
-        first = Key(place.start, 0, 0)
-        last = Key(place.end - 1, 255, ULLONG_MAX)
-        try:
-            for batch in self._fs.batches(_TREE, first, last):
-                self.block_groups.update(_block_groups(batch))
-                parts.append(self._extents(batch))
-                references.append(_references(batch))
-        except TreeNotFoundError:
-            self._checked.skipped = "there is no extent tree"
-        extents = Extents(*map(np.concatenate, zip(_no_extents(), *parts, strict=True)))
-        self._count_references(extents, references)
-        return extents
-
-    def _extents(self, batch: ItemBatch) -> Extents:
-        """Return the extents in a batch; report those whose items are damaged."""
-        chosen = batch.select(np.isin(batch.type, _ITEMS))
-        long_enough = chosen.size >= ExtentItem.struct_size
-        self._damaged(chosen, ~long_enough, "shorter than an extent item")
-        chosen = chosen.select(long_enough)
-        refs, generation, flags = (chosen.gather("<u8", at) for at in (0, 8, 16))
-        kind = flags & np.uint64(constants.EXTENT_FLAG_TREE_BLOCK | constants.EXTENT_FLAG_DATA)
-        is_skinny = chosen.type == constants.METADATA_ITEM_KEY
-        is_block = is_skinny | (kind == constants.EXTENT_FLAG_TREE_BLOCK)
-        wrong = ~is_block & (kind != constants.EXTENT_FLAG_DATA)
-        wrong |= is_skinny & (kind != constants.EXTENT_FLAG_TREE_BLOCK)
-        self._damaged(chosen, wrong, "neither data nor a tree block, or both")
-        has_info = is_block & ~is_skinny
-        count, whole = counted_references(chosen, has_info)
-        self._damaged(chosen, ~whole, "its references are not whole, or of an unknown kind")
-        nodesize = np.uint64(self._fs.nodesize)
-        length = np.where(is_skinny, nodesize, chosen.offset)
-        unaligned = (chosen.objectid | length) & np.uint64(self._fs.sectorsize - 1) != 0
-        unaligned |= is_block & (length != nodesize)
-        self._damaged(chosen, unaligned, "an address or a length that no extent can have")
-        level = np.full(len(chosen), _NO_LEVEL, np.uint8)
-        level[is_skinny] = chosen.offset[is_skinny].astype(np.uint8)
-        has_info &= chosen.size > _LEVEL_AT
-        level[has_info] = chosen.select(has_info).gather("u1", _LEVEL_AT)
-        # An item that cannot be decoded is reported once.
-        refs[~whole] = _UNKNOWN
-        return Extents(chosen.objectid, length, refs, count, generation, is_block, level)
-
-    def _damaged(self, batch: ItemBatch, wrong: NDArray[np.bool_], why: str) -> None:
-        for index in np.flatnonzero(wrong).tolist():
-            key = batch.key(index)
-            self._checked.add(
-                "item-damaged",
-                f"{key} in tree {_TREE}: {why}",
-                tree=_TREE,
-                vaddr=key.objectid,
-            )
-
-    def _count_references(self, extents: Extents, references: list[_References]) -> None:
-        """Add the references that are items of their own to those that are counted."""
-        for found in references:
-            index = np.searchsorted(extents.vaddr, found.vaddr)
-            known = index < len(extents.vaddr)
-            known[known] = extents.vaddr[index[known]] == found.vaddr[known]
-            known[known] = extents.is_block[index[known]] == found.is_block[known]
-            np.add.at(extents.counted, index[known], found.number[known])
-            for vaddr in np.unique(found.vaddr[~known]).tolist():
-                self._checked.add("reference-alone", f"extent at {vaddr}", tree=_TREE, vaddr=vaddr)
-
-    # Places.
-
-    def _check_places(self, extents: Extents, place: Range, group: BlockGroup | None) -> None:
-        """Check where the extents of a range are, and how much they use."""
-        if not place.is_chunk:
-            if is_lost(self._source, constants.CHUNK_TREE_OBJECTID, 0, KEY_MAX):
-                return
-            for index in range(len(extents.vaddr)):
-                self._add("extent-outside", extents, index, "")
-            return
-        if len(extents.vaddr) and int(extents.end[-1]) > place.end:
-            last = len(extents.vaddr) - 1
-            self._add("extent-outside", extents, last, f"a chunk ends at {place.end}")
-        overlapping = np.flatnonzero(extents.end[:-1] > extents.vaddr[1:]) + 1
-        for index in overlapping.tolist():
-            end = int(extents.end[index - 1])
-            self._add("extent-overlaps", extents, index, f"the one before ends at {end}")
-        if group is None:
-            return
-        self._check_types(extents, group)
-        used = int(extents.length.sum())
-        if used != group.used:
-            self._checked.add(
-                "block-group-used",
-                f"block group at {group.vaddr}: {group.used} according to the item, but extents"
-                f" use {used}",
-                vaddr=group.vaddr,
-            )
-
-    def _check_types(self, extents: Extents, group: BlockGroup) -> None:
-        """Check that extents lie in a block group of their type."""
-        for_blocks = constants.BLOCK_GROUP_METADATA | constants.BLOCK_GROUP_SYSTEM
-        for flags, wrong in (
-            (for_blocks, extents.is_block),
-            (constants.BLOCK_GROUP_DATA, ~extents.is_block),
-        ):
-            if group.flags & flags:
-                continue
-            for index in np.flatnonzero(wrong).tolist():
-                found = block_group_flags_str(group.flags)
-                self._add("extent-type", extents, index, f"in a block group of {found}")
-
-    # Tree blocks.
-
-    def _check_blocks(self, extents: Extents, place: Range) -> None:
-        """Check that tree blocks and the extents for them are the same."""
-        limits = np.array([place.start, min(place.end, ULLONG_MAX)], np.uint64)
-        first, end = np.searchsorted(self._blocks.vaddr, limits)
-        vaddrs = self._blocks.vaddr[first:end]
-        of_blocks = np.flatnonzero(extents.is_block)
-        starts = extents.vaddr[of_blocks]
-        position = np.searchsorted(starts, vaddrs)
-        known = position < len(starts)
-        known[known] = starts[position[known]] == vaddrs[known]
-        for vaddr in np.unique(vaddrs[~known]).tolist():
-            self._checked.add("block-without-extent", f"tree block at {vaddr}", vaddr=vaddr)
-        index = of_blocks[position[known]]
-        self._compare("level", extents, index, self._blocks.level[first:end][known])
-        self._compare("generation", extents, index, self._blocks.generation[first:end][known])
-        if self._seen_all:
-            for unused in of_blocks[~np.isin(starts, vaddrs)].tolist():
-                self._add("extent-without-block", extents, unused, "")
-
-    def _compare(
-        self, name: str, extents: Extents, index: NDArray[np.intp], expected: NDArray[np.generic]
-    ) -> None:
-        found = getattr(extents, name)[index]
-        for wrong in np.flatnonzero(found != expected).tolist():
-            why = f"{name} {found[wrong]}, but the block is of {name} {expected[wrong]}"
-            self._add("block-differs", extents, int(index[wrong]), why)
 
 
-def _block_groups(batch: ItemBatch) -> Iterator[tuple[int, BlockGroup]]:
-    """Yield the block groups in a batch, with their addresses."""
+def backrefs_between(fs: FileSystem, start: int, end: int) -> Iterator[Referrers]:
+    """Yield the back references of the extents that begin between two addresses.
+
+    Args:
+        fs: The filesystem.
+        start: The first address, in bytes.
+        end: The first address that is not wanted.
+    """
+    last: Extents | None = None
+    try:
+        for batch in fs.batches(_TREE, Key(start, 0, 0), Key(end - 1, 255, ULLONG_MAX)):
+            extents = extents_of(batch, fs.nodesize)
+            yield inline_backrefs(batch, extents).rows
+            known = extents
+            if last is not None:
+                known = joined_extents(last, extents)
+            yield keyed_backrefs(batch, known)[0]
+            if len(known.vaddr):
+                last = known.select(np.array([len(known.vaddr) - 1]))
+    except TreeNotFoundError:
+        return
+
+
+def _block_groups(batch: ItemBatch) -> BlockGroups:
     chosen = batch.of_type(constants.BLOCK_GROUP_ITEM_KEY)
     columns = chosen.select(chosen.size == BlockGroupItem.struct_size).columns(BlockGroupItem)
-    names = ("vaddr", "length", "used", "flags")
-    for row in zip(*(columns[name].tolist() for name in names), strict=True):
-        yield row[0], BlockGroup(*row)
+    return BlockGroups(*(columns[name] for name in BlockGroups._fields))
 
 
-def _references(batch: ItemBatch) -> _References:
-    """Return the references in a batch that are items of their own."""
-    chosen = batch.select(np.isin(batch.type, (*_DATA_REFS, *_BLOCK_REFS)))
-    count = np.ones(len(chosen), np.uint64)
-    for key_type, at in (
-        (constants.EXTENT_DATA_REF_KEY, 24),
-        (constants.SHARED_DATA_REF_KEY, 0),
-    ):
-        some = (chosen.type == key_type) & (chosen.size >= at + 4)
-        count[some] = chosen.select(some).gather("<u4", at)
-    return _References(chosen.objectid, count, np.isin(chosen.type, _BLOCK_REFS))
+def _joined(groups: list[BlockGroups]) -> BlockGroups:
+    none = BlockGroups(*(np.empty(0, np.uint64) for _ in range(5)))
+    return BlockGroups(*map(np.concatenate, zip(none, *groups, strict=True)))
 
 
-def _no_extents() -> Extents:
-    numbers = [np.empty(0, np.uint64) for _ in range(5)]
-    return Extents(
-        numbers[0],
-        numbers[1],
-        numbers[2],
-        numbers[3],
-        numbers[4],
-        np.empty(0, np.bool_),
-        np.empty(0, np.uint8),
+def _block_extents(parts: list[Extents]) -> BlockExtents:
+    none = [np.empty(0, np.uint64)]
+    full = [np.empty(0, np.bool_)]
+    return BlockExtents(
+        np.concatenate(none + [part.vaddr for part in parts]),
+        np.concatenate(none + [part.generation for part in parts]),
+        np.concatenate([np.empty(0, np.uint8), *(part.level for part in parts)]),
+        np.concatenate(full + [part.is_full_backref for part in parts]),
     )

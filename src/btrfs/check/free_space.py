@@ -1,13 +1,20 @@
-"""The free space tree: what it says is free must be what the extents leave free."""
+"""The free space tree: what it says is free must be what the extents leave free.
+
+Both sides are lists of ranges. They are compared by sums of hashes for each block group (see
+:mod:`btrfs.check.pairing`), while the trees are read once each. Where a block group has a rest, its
+ranges are read again, and the first that differs is named.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from btrfs.check.extents import BlockGroup, Extents, Range, is_lost
+from btrfs.check.extent_items import Extents, extents_of
+from btrfs.check.pairing import Hash, Sums
+from btrfs.check.places import Places, is_lost
 from btrfs.check.report import Checked
 from btrfs.errors import TreeNotFoundError
 from btrfs.ondisk import constants
@@ -19,7 +26,6 @@ from btrfs.ondisk.text import counted
 if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem
     from btrfs.ondisk.columns import ItemBatch
-    from btrfs.source.disk.source import DiskSource
 
 __all__ = ["FreeSpaceCheck"]
 
@@ -34,131 +40,221 @@ Pairs = NDArray[np.uint64]
 """Ranges, in the order of their addresses: rows of where one begins and where it ends."""
 
 
-class _Stored(NamedTuple):
-    """What the free space tree says about a range.
-
-    Attributes:
-        free: The free ranges in it.
-        groups: The block groups that it has an item for.
-        counts: How many free ranges each of these items counts.
-    """
-
-    free: Pairs
-    groups: Pairs
-    counts: list[int]
-
-
 class FreeSpaceCheck:
-    """Compares the free space tree with the extents, one block group after the other.
+    """Compares the free space tree with the extents.
 
     Args:
         fs: The filesystem.
-        source: Its source.
+        places: The chunks, and what lies between them.
         checked: Where the findings go.
     """
 
-    def __init__(self, fs: FileSystem, source: DiskSource, checked: Checked) -> None:
+    def __init__(self, fs: FileSystem, places: Places, checked: Checked) -> None:
         self._fs = fs
-        self._source = source
+        self._source = fs.block_source()
+        self._places = places
         self._checked = checked
-        self._count = self._groups = self._unknown = 0
-        found = source.features().compat_ro_flags & _FEATURES
+        self._hashes = Hash()
+        self._sums = Sums(len(places))
+        self._ends = places.start.copy()
+        self._found = np.zeros(len(places), np.int64)
+        self._counts = np.zeros(len(places), np.int64)
+        self._infos = np.zeros(len(places), np.int64)
+        self._outside: list[Pairs] = []
+        self._groups: list[Pairs] = []
+        self._last: Pairs = np.empty((0, 2), np.uint64)
+        found = self._source.features().compat_ro_flags & _FEATURES
         if not found:
             checked.skipped = _NO_TREE
         elif found != _FEATURES:
             checked.skipped = "the free space tree is marked as not valid"
 
-    def check(self, place: Range, extents: Extents | None, group: BlockGroup | None) -> None:
-        """Check a range.
+    def add_extents(self, extents: Extents, place: NDArray[np.intp]) -> None:
+        """Take some extents, in the order of their addresses.
 
         Args:
-            place: The range.
-            extents: Its extents; None if they are not all known.
-            group: The block group there; None if there is none.
+            extents: The extents.
+            place: The place that each begins in.
+        """
+        if not len(place):
+            return
+        follows = np.zeros(len(place), np.bool_)
+        follows[1:] = place[1:] == place[:-1]
+        begin = self._ends[place]
+        # Where extents overlap, the longest counts; that is reported elsewhere.
+        reach = np.maximum.accumulate(extents.end)
+        begin[1:] = np.where(follows[1:], np.maximum(reach[:-1], begin[1:]), begin[1:])
+        is_gap = np.flatnonzero(extents.vaddr > begin)
+        hashes = self._hashes(begin[is_gap], extents.vaddr[is_gap])
+        self._sums.add(place[is_gap], hashes)
+        np.maximum.at(self._ends, place, extents.end)
+
+    def run(self, lost_extents: NDArray[np.bool_], groups: NDArray[np.uint64]) -> None:
+        """Read the tree, compare, and fill in the summary.
+
+        Args:
+            lost_extents: Places of which not all extents are known.
+            groups: Where the block groups begin.
         """
         if self._checked.skipped:
             return
+        self._add_last_gaps()
         try:
-            stored = self._read(place)
+            for batch in self._fs.batches(_TREE):
+                self._take(batch)
         except TreeNotFoundError:
             self._checked.skipped = _NO_TREE
             return
-        self._count += len(stored.free)
-        if extents is None or is_lost(self._source, _TREE, place.start, place.end):
-            self._unknown += place.is_chunk
-            return
-        if not place.is_chunk:
-            # What mkfs.btrfs leaves of the block groups that it begins with does no harm.
-            is_wrong = not np.array_equal(stored.free, stored.groups)
-            if is_wrong and not is_lost(self._source, constants.CHUNK_TREE_OBJECTID, 0, KEY_MAX):
-                message = f"between {place.start} and {place.end}"
-                self._checked.add("free-space-alone", message, tree=_TREE, vaddr=place.start)
-            return
+        self._add_ranges(np.empty((0, 2), np.uint64), keep_last=False)
+        lost = lost_extents | self._places.lost(self._source, _TREE)
+        is_group = np.zeros(len(lost), np.bool_)
+        start = self._places.starting_at(groups)
+        is_group[start[start >= 0]] = True
         # A missing block group is reported where chunks are checked.
-        if group is not None or stored.counts:
-            self._groups += 1
-            self._compare(stored, _gaps(extents, place), place)
-
-    def finish(self) -> None:
-        """Fill in the summary."""
-        if self._checked.skipped:
-            return
-        groups = counted(self._groups, "block group")
-        self._checked.summary = f"{counted(self._count, 'free range')} in {groups}"
-        self._checked.counts = {"free_ranges": self._count, "block_groups": self._groups}
-        if self._unknown:
+        wanted = self._places.is_chunk & ~lost & (is_group | (self._infos > 0))
+        for place in np.flatnonzero(wanted & self._is_wrong()).tolist():
+            self._compare(place)
+        self._check_outside()
+        count, ranges = int(wanted.sum()), int(self._found.sum())
+        self._checked.summary = (
+            f"{counted(ranges, 'free range')} in {counted(count, 'block group')}"
+        )
+        self._checked.counts = {"free_ranges": ranges, "block_groups": count}
+        unknown = int((lost & self._places.is_chunk).sum())
+        if unknown:
             self._checked.skipped = (
-                f"not checked where not all can be read: {counted(self._unknown, 'block group')}"
+                f"not checked where not all can be read: {counted(unknown, 'block group')}"
             )
 
-    def _compare(self, stored: _Stored, expected: Pairs, place: Range) -> None:
-        where = f"block group at {place.start}"
-        if stored.counts != [len(stored.free)]:
-            found = " and ".join(map(str, stored.counts)) or "no number"
-            self._checked.add(
-                "free-space-count",
-                f"{where}: {found} according to its item, but there are {len(stored.free)}",
-                tree=_TREE,
-                vaddr=place.start,
-            )
-        if np.array_equal(stored.free, expected):
-            return
-        in_tree = set(map(tuple, stored.free.tolist()))
-        by_extents = set(map(tuple, expected.tolist()))
-        different = sorted(in_tree ^ by_extents)
-        start, end = different[0]
-        side = "only in the tree" if (start, end) in in_tree else "only by the extents"
-        self._checked.add(
-            "free-space-differs",
-            f"{where}: {counted(len(different), 'range')}, first {end - start} bytes at {start},"
-            f" free {side}",
-            tree=_TREE,
-            vaddr=place.start,
+    def _is_wrong(self) -> NDArray[np.bool_]:
+        """Return the places where something does not agree."""
+        return np.asarray(
+            (self._sums.values != 0) | (self._counts != self._found) | (self._infos != 1)
         )
 
-    def _read(self, place: Range) -> _Stored:
-        """Return what the tree says about a range."""
-        parts, groups = [np.empty((0, 2), np.uint64)], [np.empty((0, 2), np.uint64)]
-        counts: list[int] = []
-        first = Key(place.start, 0, 0)
-        last = Key(place.end - 1, 255, ULLONG_MAX)
-        for batch in self._fs.batches(_TREE, first, last):
-            infos = batch.of_type(constants.FREE_SPACE_INFO_KEY)
-            infos = infos.select(infos.size >= FreeSpaceInfo.struct_size)
-            counts.extend(infos.gather("<u4", 0).tolist())
-            groups.append(_by_keys(infos))
-            parts.append(_by_keys(batch.of_type(constants.FREE_SPACE_EXTENT_KEY)))
-            bitmaps = batch.of_type(constants.FREE_SPACE_BITMAP_KEY)
-            parts.extend(self._unpacked(bitmaps, index) for index in range(len(bitmaps)))
-        return _Stored(_joined(np.concatenate(parts)), _joined(np.concatenate(groups)), counts)
+    def _add_last_gaps(self) -> None:
+        """Add what is free after the last extent of each chunk."""
+        place = np.flatnonzero(self._places.is_chunk & (self._ends < self._places.end))
+        self._sums.add(place, self._hashes(self._ends[place], self._places.end[place]))
 
-    def _unpacked(self, batch: ItemBatch, index: int) -> Pairs:
-        """Return the free ranges of a bitmap."""
-        start, sectorsize = int(batch.body[index]), self._fs.sectorsize
-        body = batch.buffer[start : start + int(batch.size[index])]
-        bits = np.unpackbits(body, bitorder="little")[: int(batch.offset[index]) // sectorsize]
-        changes = np.flatnonzero(np.diff(bits, prepend=0, append=0)).astype(np.uint64)
-        return np.asarray(changes.reshape(-1, 2) * np.uint64(sectorsize) + batch.objectid[index])
+    # Reading.
+
+    def _take(self, batch: ItemBatch) -> None:
+        infos = batch.of_type(constants.FREE_SPACE_INFO_KEY)
+        infos = infos.select(infos.size >= FreeSpaceInfo.struct_size)
+        place = self._places.of(infos.objectid)
+        np.add.at(self._infos, place, 1)
+        np.add.at(self._counts, place, infos.gather("<u4", 0))
+        self._groups.append(_by_keys(infos))
+        self._add_ranges(_ranges_of(batch, self._fs.sectorsize), keep_last=True)
+
+    def _add_ranges(self, pairs: Pairs, *, keep_last: bool) -> None:
+        """Add free ranges; those that follow one another in a block group count as one."""
+        pairs = self._joined(np.concatenate([self._last, pairs]))
+        self._last = pairs[:0]
+        if keep_last and len(pairs):
+            pairs, self._last = pairs[:-1], pairs[-1:]
+        place = self._places.of(pairs[:, 0])
+        inside = self._places.is_chunk[place]
+        self._outside.append(pairs[~inside])
+        pairs, place = pairs[inside], place[inside]
+        np.add.at(self._found, place, 1)
+        self._sums.subtract(place, self._hashes(pairs[:, 0], pairs[:, 1]))
+
+    def _joined(self, pairs: Pairs) -> Pairs:
+        if not len(pairs):
+            return pairs
+        # Two block groups that follow one another have ranges of their own.
+        is_border = np.zeros(len(pairs), np.bool_)
+        place = self._places.of(pairs[:, 0])
+        is_border[1:] = place[1:] != place[:-1]
+        return joined(pairs, is_border)
+
+    # Findings.
+
+    def _check_outside(self) -> None:
+        """Report what is free outside of all chunks, unless it is the rest of a block group."""
+        free = np.concatenate(self._outside)
+        if not len(free) or is_lost(self._source, constants.CHUNK_TREE_OBJECTID, 0, KEY_MAX):
+            return
+        groups = np.concatenate(self._groups)
+        groups = groups[~self._places.is_chunk[self._places.of(groups[:, 0])]]
+        # What mkfs.btrfs leaves of the block groups that it begins with does no harm.
+        known = set(map(tuple, joined(groups).tolist()))
+        for start, end in joined(free).tolist():
+            if (start, end) not in known:
+                self._checked.add(
+                    "free-space-alone", f"between {start} and {end}", tree=_TREE, vaddr=start
+                )
+
+    def _compare(self, place: int) -> None:
+        """Read the ranges of a block group again, and say how they differ."""
+        start, end = int(self._places.start[place]), int(self._places.end[place])
+        where = f"block group at {start}"
+        found, count, infos = (
+            int(column[place]) for column in (self._found, self._counts, self._infos)
+        )
+        if infos != 1 or count != found:
+            said = {0: "no number", 1: str(count)}.get(infos, f"{infos} numbers")
+            self._checked.add(
+                "free-space-count",
+                f"{where}: {said} according to its item, but there are {found}",
+                tree=_TREE,
+                vaddr=start,
+            )
+        stored, expected = self._stored(start, end), self._left(start, end)
+        different = sorted(set(map(tuple, stored.tolist())) ^ set(map(tuple, expected.tolist())))
+        if not different:
+            return
+        first, last = different[0]
+        side = "in the tree" if [first, last] in stored.tolist() else "by the extents"
+        self._checked.add(
+            "free-space-differs",
+            f"{where}: {counted(len(different), 'range')}, first {last - first} bytes at {first},"
+            f" free only {side}",
+            tree=_TREE,
+            vaddr=start,
+        )
+
+    def _stored(self, start: int, end: int) -> Pairs:
+        """Return what the tree says is free between two addresses."""
+        batches = self._fs.batches(_TREE, *_keys(start, end))
+        parts = [_ranges_of(batch, self._fs.sectorsize) for batch in batches]
+        return joined(np.concatenate([np.empty((0, 2), np.uint64), *parts]))
+
+    def _left(self, start: int, end: int) -> Pairs:
+        """Return what the extents leave free between two addresses."""
+        starts, ends = [np.array([start], np.uint64)], []
+        for batch in self._fs.batches(constants.EXTENT_TREE_OBJECTID, *_keys(start, end)):
+            extents = extents_of(batch, self._fs.nodesize)
+            starts.append(extents.end)
+            ends.append(extents.vaddr)
+        one, other = np.concatenate(starts), np.concatenate([*ends, np.array([end], np.uint64)])
+        one = np.maximum.accumulate(one)
+        return np.column_stack((one, other))[other > one]
+
+
+def _keys(start: int, end: int) -> tuple[Key, Key]:
+    return Key(start, 0, 0), Key(end - 1, 255, ULLONG_MAX)
+
+
+def _ranges_of(batch: ItemBatch, sectorsize: int) -> Pairs:
+    """Return the free ranges that items tell, in the order of their addresses."""
+    parts = [_by_keys(batch.of_type(constants.FREE_SPACE_EXTENT_KEY))]
+    bitmaps = batch.of_type(constants.FREE_SPACE_BITMAP_KEY)
+    if len(bitmaps):
+        parts += [_unpacked(bitmaps, index, sectorsize) for index in range(len(bitmaps))]
+    pairs = np.concatenate(parts)
+    return pairs[np.argsort(pairs[:, 0], kind="stable")]
+
+
+def _unpacked(batch: ItemBatch, index: int, sectorsize: int) -> Pairs:
+    """Return the free ranges of a bitmap."""
+    start = int(batch.body[index])
+    body = batch.buffer[start : start + int(batch.size[index])]
+    bits = np.unpackbits(body, bitorder="little")[: int(batch.offset[index]) // sectorsize]
+    changes = np.flatnonzero(np.diff(bits, prepend=0, append=0)).astype(np.uint64)
+    return np.asarray(changes.reshape(-1, 2) * np.uint64(sectorsize) + batch.objectid[index])
 
 
 def _by_keys(batch: ItemBatch) -> Pairs:
@@ -166,18 +262,18 @@ def _by_keys(batch: ItemBatch) -> Pairs:
     return np.column_stack((batch.objectid, batch.objectid + batch.offset))
 
 
-def _joined(pairs: Pairs) -> Pairs:
-    """Return ranges in order, those that follow one another as one."""
-    pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
+def joined(pairs: Pairs, is_border: NDArray[np.bool_] | None = None) -> Pairs:
+    """Return ranges, those that follow one another as one.
+
+    Args:
+        pairs: Ranges in the order of their addresses.
+        is_border: Which of them are not to be joined with the one before.
+    """
     if not len(pairs):
         return pairs
-    begins = np.concatenate(([True], pairs[1:, 0] != pairs[:-1, 1]))
-    ends = np.concatenate((begins[1:], [True]))
+    begins = np.ones(len(pairs), np.bool_)
+    begins[1:] = pairs[1:, 0] != pairs[:-1, 1]
+    if is_border is not None:
+        begins |= is_border
+    ends = np.append(begins[1:], True)
     return np.column_stack((pairs[begins, 0], pairs[ends, 1]))
-
-
-def _gaps(extents: Extents, place: Range) -> Pairs:
-    """Return what the extents of a range leave free."""
-    starts = np.concatenate((np.array([place.start], np.uint64), extents.end))
-    ends = np.concatenate((extents.vaddr, np.array([place.end], np.uint64)))
-    return np.column_stack((starts, ends))[ends > starts]

@@ -63,6 +63,29 @@ KINDS = {
     "item-damaged": Kind("items that cannot be what they should be", _BACKUP),
     "tree-missing": Kind("trees that there must be, but are not", _RESCUE),
     "key-type": Kind("items in a tree that such items do not belong in", _BACKUP),
+    # files
+    "inode-missing": Kind("items of an inode that does not exist", _BACKUP),
+    "inode-links": Kind("inodes that do not have as many names as they say", _BACKUP),
+    "inode-type": Kind("inodes with items that their type cannot have", _BACKUP),
+    "inode-bytes": Kind(
+        "inodes that do not count the bytes of their data right",
+        "a copy of the file has the right number",
+    ),
+    "directory-size": Kind("directories whose size is not that of their names", _BACKUP),
+    "symlink": Kind("symbolic links that are not as long as they say", _BACKUP),
+    "file-overlaps": Kind("files of which two pieces overlap", _BAD_FILE),
+    "hole-missing": Kind("files with a hole that nothing stands for", _BACKUP),
+    "checksums-missing": Kind(
+        "files of which data lacks checksums: it cannot be told whether it is right", _BAD_FILE
+    ),
+    "checksums-too-many": Kind("files that must have no checksums, but have", _BACKUP),
+    "orphan-missing": Kind("deleted files that are never removed", _BACKUP),
+    "entry-without-inode": Kind("names that lead to no inode", _BACKUP),
+    "entry-without-link": Kind("names of directories that the inode does not have", _BACKUP),
+    "link-without-entry": Kind("names of inodes that the directory does not have", _BACKUP),
+    "entry-without-hash": Kind("names that are listed, but cannot be opened", _BACKUP),
+    "entry-without-index": Kind("names that can be opened, but are not listed", _BACKUP),
+    "entry-type": Kind("names of another type than their inode", _BACKUP),
     # copies
     "copy-damaged": Kind("copies of tree blocks that do not pass the checks", _SCRUB),
     "parity-differs": Kind("tree blocks that do not agree with the parity of their row", _SCRUB),
@@ -84,6 +107,12 @@ KINDS = {
     "extent-type": Kind("extents in a block group for something else", _BACKUP),
     "extent-references": Kind("extents whose number of references is wrong", _BACKUP),
     "reference-alone": Kind("references to an extent that does not exist", _BACKUP),
+    "extent-missing": Kind(
+        "data or tree blocks in use without an extent: they could be overwritten", _ALLOCATION
+    ),
+    "backref-missing": Kind("uses of an extent that it has no back reference for", _BACKUP),
+    "backref-alone": Kind("back references that nothing stands behind", _BACKUP),
+    "backref-count": Kind("back references that count another number of uses", _BACKUP),
     "block-without-extent": Kind(
         "tree blocks in use that are no extents: they could be overwritten", _ALLOCATION
     ),

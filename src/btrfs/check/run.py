@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from btrfs.check.allocation import check_allocation
+from btrfs.check.by_address import ByAddress
 from btrfs.check.copies import check_copies
 from btrfs.check.data import check_data
-from btrfs.check.extents import BlockGroup, ExtentCheck, ranges
-from btrfs.check.free_space import FreeSpaceCheck
+from btrfs.check.items import ItemFormat, ItemRules
 from btrfs.check.report import Checked, Progress, no_progress
+from btrfs.check.subvolume_files import check_files
 from btrfs.check.superblocks import check_superblocks
-from btrfs.check.trees import Blocks, check_trees
+from btrfs.check.trees import TreeCheck
 from btrfs.errors import BtrfsError, TreeNotFoundError
 from btrfs.ondisk import constants
 
@@ -29,6 +30,7 @@ __all__ = ["check"]
 def check(
     fs: FileSystem,
     *,
+    quick: bool = False,
     all_copies: bool = False,
     data: bool = False,
     progress: Progress = no_progress,
@@ -37,6 +39,8 @@ def check(
 
     Args:
         fs: The filesystem, not mounted, and opened with on_error='skip'.
+        quick: Check trees and items one by one, but not how they hang together: leave out files,
+            subvolumes, quotas, and what refers to extents.
         all_copies: Read all copies of tree blocks, not only the first good one of each. With
             ``data``, all copies of data too.
         data: Compare data with its checksums.
@@ -54,7 +58,8 @@ def check(
         )
     if source.on_error != "skip":
         raise ValueError("the filesystem must be opened with on_error='skip'")
-    return _Checks(fs, source, progress).run(all_copies=all_copies, data=data)
+    checks = _Checks(fs, source, progress)
+    return checks.run(quick=quick, all_copies=all_copies, data=data)
 
 
 _EXTENTS = {constants.EXTENT_TREE_OBJECTID, constants.BLOCK_GROUP_TREE_OBJECTID}
@@ -77,44 +82,44 @@ class _Checks:
         self._progress = progress
         self._reported: set[Damage | LostKeys] = set()
 
-    def run(self, *, all_copies: bool, data: bool) -> Iterator[Checked]:
+    def run(self, *, quick: bool, all_copies: bool, data: bool) -> Iterator[Checked]:
         """Yield what each check found."""
         fs, source = self._fs, self._source
         with self._timed("superblocks") as checked:
             check_superblocks(fs, source, checked)
         self._forget_damage_of_superblocks()
         yield checked
+        rules = ItemRules(ItemFormat.of(source.superblock))
+        by_address = ByAddress(fs, rules)
+        by_address.read()
+        crossings = None if quick else by_address.crossings()
         with self._timed("trees") as checked:
-            blocks, log_blocks = check_trees(fs, source, checked)
+            tree_check = TreeCheck(fs, source, rules, checked)
+            walk = tree_check.trees(crossings, self._progress)
+            log_walk = tree_check.log_trees(self._progress)
+            tree_check.finish(by_address.extent_check.items)
             self._report_damage(checked)
         yield checked
+        if crossings is not None:
+            with self._timed("files") as checked:
+                check_files(fs, walk, checked, no_holes=crossings.no_holes)
+            yield checked
         if all_copies:
             with self._timed("copies") as checked:
-                check_copies(source, (blocks, log_blocks), checked, self._progress)
+                blocks = [each.blocks() for each in (walk, log_walk) if each is not None]
+                check_copies(source, blocks, checked, self._progress)
             yield checked
-        extents, free_space, block_groups = self._extents(blocks)
-        yield self._qualified(extents, _EXTENTS)
-        yield self._qualified(free_space, {constants.FREE_SPACE_TREE_OBJECTID})
+        by_address.finish(walk, crossings)
+        yield self._qualified(by_address.extents, _EXTENTS)
+        yield self._qualified(by_address.free_space, {constants.FREE_SPACE_TREE_OBJECTID})
+        yield self._qualified(by_address.checksums, {constants.CSUM_TREE_OBJECTID})
         with self._timed("chunks") as checked:
-            check_allocation(fs, source, block_groups, checked)
+            check_allocation(fs, source, by_address.extent_check.block_groups, checked)
         yield self._qualified(checked, _ALLOCATION)
         if data:
             with self._timed("data") as checked:
                 self._data(checked, all_copies=all_copies)
             yield self._qualified(checked, {constants.CSUM_TREE_OBJECTID})
-
-    def _extents(self, blocks: Blocks) -> tuple[Checked, Checked, dict[int, BlockGroup]]:
-        """Check extents and free space, which are looked at together."""
-        of_free_space = Checked("free space")
-        with self._timed("extents") as of_extents:
-            extents = ExtentCheck(self._fs, self._source, blocks, of_extents)
-            free_space = FreeSpaceCheck(self._fs, self._source, of_free_space)
-            for place in ranges(self._fs):
-                found = extents.check(place)
-                free_space.check(place, found, extents.block_groups.get(place.start))
-            extents.finish()
-            free_space.finish()
-        return of_extents, of_free_space, extents.block_groups
 
     def _data(self, checked: Checked, *, all_copies: bool) -> None:
         try:

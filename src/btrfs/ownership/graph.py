@@ -47,8 +47,9 @@ _BATCH_BYTES = 8 << 20
 arrays are that they work on; with still more, these would not stay in the processor's cache."""
 
 
-NodeHandler = Callable[[BlockPointers, Children], None]
-"""Is called with nodes, and with those of the blocks below them that count."""
+NodeHandler = Callable[[BlockPointers, Children, SetIds], None]
+"""Is called with nodes, with those of the blocks below them that count, and with the set of roots
+that reach each node."""
 
 
 class LeafConsumer(Protocol):
@@ -169,6 +170,10 @@ class Graph:
         self._read_leaves(pointers, set_ids, owners, progress)
         return _tree_blocks(blocks), self._set_of_leaves(pointers, set_ids)
 
+    def leaves(self) -> BlockPointers:
+        """Return the leaves that were read, by their numbers; of those that are lost, too."""
+        return self._known_leaves()
+
     def _reader(self) -> tuple[BulkReader, list[_Unreadable]]:
         """Return a reader of blocks, and the list that it adds those to that cannot be read."""
         lost: list[_Unreadable] = []
@@ -200,7 +205,8 @@ class Graph:
             rest = np.flatnonzero(~found.pointers.last.are_below(removed))
             left = found.pointers.select(rest)
             if self._on_nodes is not None:
-                self._on_nodes(pointers, found._replace(pointers=left, block=found.block[rest]))
+                counted = found._replace(pointers=left, block=found.block[rest])
+                self._on_nodes(pointers, counted, set_ids)
             if pointers.level <= max(1, owner.drop_level) or not len(left):
                 frontier.add(left, np.full(len(left), set_id, np.uint32))
                 return
@@ -234,7 +240,7 @@ class Graph:
             chosen = pointers.select(some)
             found = bulk.children(chosen)
             if self._on_nodes is not None:
-                self._on_nodes(chosen, found)
+                self._on_nodes(chosen, found, set_ids[some])
             is_read[some[self._report_lost(lost, found.read, set_ids[some], owners)]] = False
             lost.clear()
             children.append(found.pointers)

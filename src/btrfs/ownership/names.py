@@ -17,7 +17,7 @@ from btrfs.ondisk.columns import ItemBatch, take
 from btrfs.ondisk.items.inode import InodeExtref, InodeItem, InodeRef
 from btrfs.ownership.tables import TableBuilder
 
-__all__ = ["InodeRows", "LinkRows", "NameCollector", "NameParts", "name_parts"]
+__all__ = ["InodeRows", "LinkRows", "NameCollector", "NameParts", "name_parts", "pieces_of"]
 
 # What comes before the name in struct btrfs_inode_ref and struct btrfs_inode_extref.
 _REF_SIZE = InodeRef.struct_size
@@ -96,7 +96,7 @@ def name_parts(batch: ItemBatch, leaf: NDArray[np.uint32]) -> NameParts:
     fields = [take(batch.buffer, dtype, body + at) for dtype, at in _INODE_FIELDS]
     links = list(_links(batch, leaf, constants.INODE_REF_KEY, _REF_SIZE, bad))
     links += _links(batch, leaf, constants.INODE_EXTREF_KEY, _EXTREF_SIZE, bad)
-    names = [_pieces(batch.buffer, begin, columns[-1]) for columns, begin in links]
+    names = [pieces_of(batch.buffer, begin, columns[-1]) for columns, begin in links]
     return NameParts(
         [np.concatenate(columns) for columns in zip(*(each for each, _ in links), strict=True)],
         [batch.objectid[inode], *fields, leaf[inode]],
@@ -175,7 +175,7 @@ def _links(
         at = begin + length
 
 
-def _pieces(
+def pieces_of(
     buffer: NDArray[np.uint8], begin: NDArray[np.int64], length: NDArray[Any]
 ) -> NDArray[np.uint8]:
     """Return pieces of a buffer one after another."""

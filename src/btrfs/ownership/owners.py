@@ -21,7 +21,7 @@ from btrfs.source.disk.node import Pointer, root_pointer
 if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem
 
-__all__ = ["Kind", "Owner", "owners"]
+__all__ = ["Kind", "Owner", "is_subvolume", "owner_of", "owners"]
 
 
 class Kind(Enum):
@@ -77,7 +77,7 @@ def owners(fs: FileSystem) -> list[Owner]:
     source = fs.block_source()
     own = (constants.ROOT_TREE_OBJECTID, constants.CHUNK_TREE_OBJECTID)
     found = [Owner(tree, Kind.INTERNAL, source.root(tree)) for tree in own]
-    found += (_owner(item) for item in _root_items(fs))
+    found += (owner_of(item) for item in _root_items(fs))
     return found
 
 
@@ -87,7 +87,12 @@ def _root_items(fs: FileSystem) -> Iterator[RootItem]:
             yield item
 
 
-def _owner(item: RootItem) -> Owner:
+def owner_of(item: RootItem) -> Owner:
+    """Return the tree that a root item leads to.
+
+    Raises:
+        CorruptError: Its root cannot be there.
+    """
     tree = item.objectid
     pointer = root_pointer(item)
     if tree == constants.TREE_RELOC_OBJECTID:

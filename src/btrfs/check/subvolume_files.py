@@ -1,0 +1,167 @@
+"""Files and directories: what is compared of them when all leaves have been read."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btrfs.check.file_paths import FilePaths
+from btrfs.check.inodes import InodeRows, combined, problems
+from btrfs.check.items.entries import entry_rows, link_rows
+from btrfs.check.leaves import LeafProblem
+from btrfs.check.names import NameProblem, NameRows, compare_names, name_table
+from btrfs.check.report import Checked
+from btrfs.check.rereading import reread
+from btrfs.ondisk.text import counted
+from btrfs.ownership.root_sets import first_bit
+
+if TYPE_CHECKING:
+    from btrfs.check.tree_walk import TreeWalk
+    from btrfs.filesystem import FileSystem
+    from btrfs.source.disk.source import DiskSource
+
+__all__ = ["check_files"]
+
+_MEMORY_OF_NAMES = 256 << 20
+
+
+def check_files(fs: FileSystem, walk: TreeWalk, checked: Checked, *, no_holes: bool) -> None:
+    """Check inodes that lie in several leaves, names, and orphans.
+
+    Args:
+        fs: The filesystem.
+        walk: The trees, which have been read.
+        checked: Where the findings go.
+        no_holes: Whether holes in files may be left out.
+    """
+    findings = _FileFindings(fs, walk, checked)
+    for part in walk.leaves.parts:
+        for problem in part.problems:
+            if problem.inum is not None:
+                findings.of_leaf(problem)
+    _check_long_inodes(walk, findings, no_holes=no_holes)
+    _check_names(fs.block_source(), walk, findings)
+    _check_orphans(walk, findings)
+    subvolumes = walk.live.bit_count()
+    checked.counts = {"subvolumes": subvolumes}
+    checked.summary = f"files and directories of {counted(subvolumes, 'subvolume')}"
+    incomplete = (walk.incomplete & walk.live).bit_count()
+    if incomplete:
+        checked.skipped = (
+            f"what joins leaves is not checked in {counted(incomplete, 'subvolume')} of which not"
+            " all can be read"
+        )
+
+
+class _FileFindings:
+    """Makes findings of problems with files.
+
+    Args:
+        fs: The filesystem.
+        walk: The trees.
+        checked: Where the findings go.
+    """
+
+    def __init__(self, fs: FileSystem, walk: TreeWalk, checked: Checked) -> None:
+        self._walk = walk
+        self._checked = checked
+        self._paths = FilePaths(fs)
+
+    def of_leaf(self, problem: LeafProblem) -> None:
+        """Add what is wrong with an inode in a leaf."""
+        assert problem.inum is not None
+        tree = self._walk.tree_of(problem.leaf)
+        self.add(problem.kind, tree, problem.inum, problem.why, problem.expected, problem.found)
+
+    def of_roots(self, roots: int, kind: str, inum: int, why: str, **values: Any) -> None:
+        """Add what is wrong with an inode in some trees; it is named in the first of them."""
+        tree = self._walk.owners[first_bit(roots)].tree
+        self.add(kind, tree, inum, why, **values)
+
+    def of_name(self, problem: NameProblem) -> None:
+        """Add what is wrong with a name."""
+        tree = self._walk.owners[first_bit(problem.roots)].tree
+        directory = self._path(problem.kind, tree, problem.directory)
+        inside = f" ({directory})" if directory else ""
+        self.add(
+            problem.kind,
+            tree,
+            problem.inum,
+            f"entry {problem.dir_index} of directory {problem.directory}{inside}: {problem.why}",
+            problem.expected,
+            problem.found,
+        )
+
+    def add(
+        self,
+        kind: str,
+        tree: int,
+        inum: int,
+        why: str,
+        expected: int | None = None,
+        found: int | None = None,
+    ) -> None:
+        """Add a finding about an inode."""
+        path = self._path(kind, tree, inum)
+        where = f" ({path})" if path else ""
+        self._checked.add(
+            kind,
+            f"inode {inum} of tree {tree}{where}: {why}",
+            tree=tree,
+            path=path,
+            expected=expected,
+            found=found,
+        )
+
+    def _path(self, kind: str, tree: int, inum: int) -> str | None:
+        """Return the path of an inode, if the finding will be kept."""
+        return self._paths.of_inode(tree, inum) if self._checked.has_room(kind) else None
+
+
+def _check_long_inodes(walk: TreeWalk, findings: _FileFindings, *, no_holes: bool) -> None:
+    """Check the inodes that lie in several leaves, or could."""
+    parts = [rows for part in walk.leaves.parts for rows in part.inodes]
+    if not parts:
+        return
+    wanted = walk.live & ~walk.incomplete
+    rows = InodeRows.concatenated(parts)
+    whole, masks = combined(rows, walk.sets, walk.leaf_sets, wanted)
+    for kind, index, why, expected, found in problems(whole, no_holes=no_holes):
+        if masks[index]:
+            inum = int(whole.inum[index])
+            findings.of_roots(masks[index], kind, inum, why, expected=expected, found=found)
+
+
+def _check_names(source: DiskSource, walk: TreeWalk, findings: _FileFindings) -> None:
+    """Compare names, one by one in the subvolumes in which they do not agree."""
+    unequal = walk.unequal_names()
+    if not unequal:
+        return
+    table = name_table(_MEMORY_OF_NAMES)
+    for found, leaf, _ in reread(source, walk, unequal):
+        batch = found.batch
+        table.append(walk.leaves.name_hashes.rows(batch, leaf, link_rows(batch), entry_rows(batch)))
+    rows = NameRows(*table.finish())
+    for problem in compare_names(rows, walk.sets, walk.leaf_sets, unequal):
+        findings.of_name(problem)
+
+
+def _check_orphans(walk: TreeWalk, findings: _FileFindings) -> None:
+    """Check that the inodes without a name are those that are noted to be deleted."""
+    wanted = walk.live & ~walk.incomplete
+    noted: dict[int, int] = defaultdict(int)
+    orphans, unlinked = walk.small_rows("orphans"), walk.small_rows("unlinked")
+    for mask, inum in zip(_masks(walk, orphans.leaf), orphans.one.tolist(), strict=True):
+        noted[inum] |= mask
+    for mask, inum in zip(_masks(walk, unlinked.leaf), unlinked.one.tolist(), strict=True):
+        lacking = mask & wanted & ~noted[inum]
+        if lacking:
+            why = "has no name, and no orphan item either, so that it is never deleted"
+            findings.of_roots(lacking, "orphan-missing", inum, why)
+
+
+def _masks(walk: TreeWalk, leaf: NDArray[np.uint32]) -> list[int]:
+    return [walk.sets.masks[set_id] for set_id in walk.leaf_sets[leaf].tolist()]
