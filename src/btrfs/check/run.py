@@ -13,8 +13,10 @@ from btrfs.check.data import check_data
 from btrfs.check.extents import BlockGroup, ExtentCheck, ranges
 from btrfs.check.free_space import FreeSpaceCheck
 from btrfs.check.report import Checked, Progress, no_progress
+from btrfs.check.roots import check_subvolumes, read_subvolumes
 from btrfs.check.superblocks import check_superblocks
 from btrfs.check.trees import Blocks, check_trees
+from btrfs.check.uuids import check_uuids
 from btrfs.errors import BtrfsError, TreeNotFoundError
 from btrfs.ondisk import constants
 
@@ -31,6 +33,7 @@ def check(
     *,
     all_copies: bool = False,
     data: bool = False,
+    quick: bool = False,
     progress: Progress = no_progress,
 ) -> Iterator[Checked]:
     """Check a filesystem, and yield what each check found, one after the other.
@@ -40,6 +43,7 @@ def check(
         all_copies: Read all copies of tree blocks, not only the first good one of each. With
             ``data``, all copies of data too.
         data: Compare data with its checksums.
+        quick: Leave out how subvolumes hang together.
         progress: Is called now and then by the checks that take long.
 
     Raises:
@@ -54,7 +58,7 @@ def check(
         )
     if source.on_error != "skip":
         raise ValueError("the filesystem must be opened with on_error='skip'")
-    return _Checks(fs, source, progress).run(all_copies=all_copies, data=data)
+    return _Checks(fs, source, progress).run(all_copies=all_copies, data=data, quick=quick)
 
 
 _EXTENTS = {constants.EXTENT_TREE_OBJECTID, constants.BLOCK_GROUP_TREE_OBJECTID}
@@ -77,7 +81,7 @@ class _Checks:
         self._progress = progress
         self._reported: set[Damage | LostKeys] = set()
 
-    def run(self, *, all_copies: bool, data: bool) -> Iterator[Checked]:
+    def run(self, *, all_copies: bool, data: bool, quick: bool) -> Iterator[Checked]:
         """Yield what each check found."""
         fs, source = self._fs, self._source
         with self._timed("superblocks") as checked:
@@ -98,6 +102,10 @@ class _Checks:
         with self._timed("chunks") as checked:
             check_allocation(fs, source, block_groups, checked)
         yield self._qualified(checked, _ALLOCATION)
+        if not quick:
+            with self._timed("subvolumes") as checked:
+                self._subvolumes(checked)
+            yield self._qualified(checked, {constants.UUID_TREE_OBJECTID})
         if data:
             with self._timed("data") as checked:
                 self._data(checked, all_copies=all_copies)
@@ -115,6 +123,11 @@ class _Checks:
             extents.finish()
             free_space.finish()
         return of_extents, of_free_space, extents.block_groups
+
+    def _subvolumes(self, checked: Checked) -> None:
+        found = read_subvolumes(self._fs, self._source)
+        check_subvolumes(self._fs, self._source, found, checked)
+        check_uuids(self._fs, self._source, found, checked)
 
     def _data(self, checked: Checked, *, all_copies: bool) -> None:
         try:
