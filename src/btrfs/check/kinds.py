@@ -50,6 +50,10 @@ _SUBVOLUME = (
     " btrfs restore -r NUMBER; deleting or renaming it may make the kernel stop"
 )
 _EMPTY_DIRECTORY = "nothing can be read there, but names around it can; rmdir may remove it"
+_LOG = (
+    "mount -o ro,rescue=nologreplay shows the last commit; btrfs rescue zero-log DEVICE throws away"
+    " what was synced after it, half a minute at most, so that it can be mounted again"
+)
 _UUIDS = "mount it once with -o rescan_uuid_tree, which makes the UUID tree right"
 
 KINDS = {
@@ -154,6 +158,15 @@ KINDS = {
         "subvolumes of the same UUID",
         "do not send them: btrfs receive could take one for the other; send a snapshot instead",
     ),
+    # log trees
+    "log-alone": Kind(
+        "log trees of subvolumes that do not exist", "the next mount passes over them", True
+    ),
+    "log-outside": Kind("log trees that use what is not in a block group of their kind", _LOG),
+    "log-in-use": Kind("log trees that use what something else has already", _LOG),
+    "log-overlaps": Kind("log trees that use the same space twice", _LOG),
+    "log-checksum": Kind("data in log trees without checksums: it cannot be read", _LOG),
+    "log-directory": Kind("log trees with impossible ranges of names", _LOG),
     # data
     "data-damaged": Kind("data that does not agree with its checksum", _BAD_FILE),
     "data-unreadable": Kind("data that cannot be read", _BAD_FILE),

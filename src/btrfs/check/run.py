@@ -12,6 +12,7 @@ from btrfs.check.copies import check_copies
 from btrfs.check.data import check_data
 from btrfs.check.extents import BlockGroup, ExtentCheck, ranges
 from btrfs.check.free_space import FreeSpaceCheck
+from btrfs.check.logs import check_logs
 from btrfs.check.report import Checked, Progress, no_progress
 from btrfs.check.roots import check_subvolumes, read_subvolumes
 from btrfs.check.superblocks import check_superblocks
@@ -43,7 +44,7 @@ def check(
         all_copies: Read all copies of tree blocks, not only the first good one of each. With
             ``data``, all copies of data too.
         data: Compare data with its checksums.
-        quick: Leave out how subvolumes hang together.
+        quick: Leave out subvolumes and log trees.
         progress: Is called now and then by the checks that take long.
 
     Raises:
@@ -106,6 +107,9 @@ class _Checks:
             with self._timed("subvolumes") as checked:
                 self._subvolumes(checked)
             yield self._qualified(checked, {constants.UUID_TREE_OBJECTID})
+            with self._timed("log trees") as checked:
+                check_logs(fs, source, log_blocks, block_groups, checked)
+            yield checked
         if data:
             with self._timed("data") as checked:
                 self._data(checked, all_copies=all_copies)
