@@ -144,6 +144,23 @@ class Liar:
         change(block)
         self._write(vaddr, block)
 
+    def change_leaf(
+        self, vaddr: int, edit: Callable[[dict[ItemKey, bytearray]], object]
+    ) -> tuple[ItemKey, ItemKey]:
+        """Change the items of a leaf, also of one that is in a log tree.
+
+        Returns:
+            The first key that it had, and the first one that it has now.
+        """
+        data = self._read(vaddr)
+        items = dict(_unpacked(data))
+        old_first = min(items)
+        edit(items)
+        if not items:
+            raise ValueError(f"nothing would be left in the leaf at {vaddr}")
+        self._write(vaddr, _packed(data, items))
+        return old_first, min(items)
+
     def change_superblocks(self, change: Change) -> None:
         """Change all copies of the superblock on all devices."""
         for index, image in enumerate(self._images):
@@ -160,15 +177,8 @@ class Liar:
     def _edit(
         self, tree: int, key: ItemKey, edit: Callable[[dict[ItemKey, bytearray]], object]
     ) -> None:
-        leaf = self.leaf(tree, key)
-        data = self._read(leaf.vaddr)
-        items = dict(_unpacked(data))
-        old_first = min(items)
-        edit(items)
-        if not items:
-            raise ValueError(f"nothing would be left in the leaf at {leaf.vaddr}")
-        self._write(leaf.vaddr, _packed(data, items))
-        self._rename(tree, leaf.vaddr, old_first, min(items))
+        vaddr = self.leaf(tree, key).vaddr
+        self._rename(tree, vaddr, *self.change_leaf(vaddr, edit))
 
     def _rename(self, tree: int, vaddr: int, old: ItemKey, new: ItemKey) -> None:
         """Write the first key of a block into the blocks above it."""

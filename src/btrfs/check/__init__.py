@@ -6,10 +6,10 @@
             for finding in checked.findings:
                 print(finding)
 
-There are seven checks, a module for each or two: superblocks, trees, copies, extents, free space,
-chunks, data. :mod:`btrfs.check.run` does one after the other. They go on where something cannot be
-read, and leave out what only follows from that. :data:`btrfs.check.KINDS` explains each kind of
-finding.
+There are nine checks, a module for each or two: superblocks, trees, copies, extents, free space,
+chunks, subvolumes, log trees, data. :mod:`btrfs.check.run` does one after the other. They go on
+where something cannot be read, and leave out what only follows from that.
+:data:`btrfs.check.KINDS` explains each kind of finding.
 """
 
 from btrfs.check.kinds import KINDS as KINDS, Kind as Kind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from btrfs.check.report import Checked
 from btrfs.errors import TreeNotFoundError
@@ -13,7 +13,7 @@ from btrfs.ondisk.profiles import chunk_to_dev_extent_length
 from btrfs.ondisk.text import block_group_flags_str, counted
 
 if TYPE_CHECKING:
-    from btrfs.check.extents import BlockGroups
+    from btrfs.check.extents import BlockGroup
     from btrfs.filesystem import FileSystem
     from btrfs.ondisk.items.chunk import Chunk
     from btrfs.ondisk.items.device import DevExtent
@@ -25,20 +25,10 @@ _DeviceAddress = tuple[int, int]
 """Number of a device, and an address on it in bytes."""
 
 
-class BlockGroup(NamedTuple):
-    """What a block group item says. See BlockGroups."""
-
-    vaddr: int
-    length: int
-    used: int
-    flags: int
-    chunk_objectid: int
-
-
 def check_allocation(
     fs: FileSystem,
     source: DiskSource,
-    block_groups: BlockGroups,
+    groups: dict[int, BlockGroup],
     checked: Checked,
 ) -> None:
     """Compare chunks with block groups and device extents, and these with the devices.
@@ -46,15 +36,13 @@ def check_allocation(
     Args:
         fs: The filesystem.
         source: Its source.
-        block_groups: All block groups.
+        groups: All block groups by their addresses.
         checked: Where the findings go.
     """
     if source.is_earlier_state:
         checked.skipped = "what is read is an earlier state than the chunk tree is of"
         return
     chunks = {chunk.vaddr: chunk for chunk in fs.chunks()}
-    rows = zip(*(column.tolist() for column in block_groups), strict=True)
-    groups = {row[0]: BlockGroup(*row) for row in rows}
     try:
         dev_extents = {(extent.devid, extent.paddr): extent for extent in fs.dev_extents(0)}
     except TreeNotFoundError:

@@ -37,9 +37,19 @@ if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem
     from btrfs.ondisk.columns import ItemBatch
 
-__all__ = ["BlockExtents", "BlockGroups", "ExtentCheck", "backrefs_between"]
+__all__ = ["BlockExtents", "BlockGroup", "BlockGroups", "ExtentCheck", "backrefs_between"]
 
 _TREE = constants.EXTENT_TREE_OBJECTID
+
+
+class BlockGroup(NamedTuple):
+    """What a block group item says; see BlockGroups."""
+
+    vaddr: int
+    length: int
+    used: int
+    flags: int
+    chunk_objectid: int
 
 
 class BlockGroups(NamedTuple):
@@ -58,6 +68,11 @@ class BlockGroups(NamedTuple):
     used: NDArray[np.uint64]
     flags: NDArray[np.uint64]
     chunk_objectid: NDArray[np.uint64]
+
+    def by_address(self) -> dict[int, BlockGroup]:
+        """Return each of them as an object, by its address."""
+        rows = zip(*(column.tolist() for column in self), strict=True)
+        return {row[0]: BlockGroup(*row) for row in rows}
 
 
 class BlockExtents(NamedTuple):

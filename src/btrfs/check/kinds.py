@@ -38,6 +38,23 @@ _ALLOCATION = (
 )
 _FREE_SPACE = "btrfs check --clear-space-cache v2 removes the tree; the next mount makes it anew"
 _BAD_FILE = "restore the file from a backup, or delete it"
+_RESTORE = (
+    "btrfs restore -r NUMBER DEVICE FOLDER takes the files of a subvolume out without its path; do"
+    " that, and then copy all to a new filesystem"
+)
+_LOST_SUBVOLUME = (
+    "the subvolume is gone, so restore it from a backup; btrfs-find-root may tell of an older tree"
+)
+_SUBVOLUME = (
+    "copy the files of the subvolume while they can be read, by mount -o subvolid=NUMBER or by"
+    " btrfs restore -r NUMBER; deleting or renaming it may make the kernel stop"
+)
+_EMPTY_DIRECTORY = "nothing can be read there, but names around it can; rmdir may remove it"
+_LOG = (
+    "mount -o ro,rescue=nologreplay shows the last commit; btrfs rescue zero-log DEVICE throws away"
+    " what was synced after it, half a minute at most, so that it can be mounted again"
+)
+_UUIDS = "mount it once with -o rescan_uuid_tree, which makes the UUID tree right"
 
 KINDS = {
     # superblocks
@@ -131,6 +148,54 @@ KINDS = {
     ),
     "free-space-count": Kind("block groups with a wrong number of free ranges", _FREE_SPACE),
     "free-space-alone": Kind("free space outside of all block groups", _FREE_SPACE),
+    # subvolumes
+    "subvolume-missing": Kind("subvolumes that are named, but have no root item", _LOST_SUBVOLUME),
+    "subvolume-repeated": Kind("subvolumes that have several root items", _BACKUP),
+    "subvolume-refs": Kind("subvolumes that are neither in use nor deleted", _BACKUP),
+    "subvolume-forgotten": Kind(
+        "deleted subvolumes without an orphan item: their space never becomes free",
+        "nothing is in danger; copy all to a new filesystem if the space is needed",
+    ),
+    "subvolume-deleted": Kind("deleted subvolumes that still are in a directory", _SUBVOLUME),
+    "subvolume-generation": Kind(
+        "subvolumes that say that they changed in a transaction that has not been yet", _BACKUP
+    ),
+    "subvolume-top": Kind("subvolumes without a sound top directory", _RESTORE),
+    "subvolume-reference-alone": Kind(
+        "subvolumes that only one of ROOT_REF and ROOT_BACKREF tells the place of", _SUBVOLUME
+    ),
+    "subvolume-reference-differs": Kind(
+        "subvolumes whose ROOT_REF and ROOT_BACKREF name different places", _SUBVOLUME
+    ),
+    "subvolume-places": Kind("subvolumes that are in places where they cannot be", _SUBVOLUME),
+    "subvolume-unreachable": Kind("subvolumes that no path leads to", _RESTORE),
+    "subvolume-directory": Kind("subvolumes in a directory that does not exist", _RESTORE),
+    "subvolume-entry-missing": Kind("subvolumes whose directory lacks their name", _SUBVOLUME),
+    "subvolume-entry-differs": Kind(
+        "subvolumes by whose name their directory points to something else", _SUBVOLUME
+    ),
+    "subvolume-entry-alone": Kind(
+        "names in directories for subvolumes that are not there", _EMPTY_DIRECTORY
+    ),
+    "subvolume-default": Kind(
+        "a default subvolume that does not exist",
+        "mount -o subvolid=5, and choose another one by btrfs subvolume set-default",
+    ),
+    "uuid-missing": Kind("UUIDs of subvolumes that the UUID tree does not know", _UUIDS),
+    "uuid-alone": Kind("UUIDs in the UUID tree that their subvolume does not have", _UUIDS),
+    "uuid-repeated": Kind(
+        "subvolumes of the same UUID",
+        "do not send them: btrfs receive could take one for the other; send a snapshot instead",
+    ),
+    # log trees
+    "log-alone": Kind(
+        "log trees of subvolumes that do not exist", "the next mount passes over them", True
+    ),
+    "log-outside": Kind("log trees that use what is not in a block group of their kind", _LOG),
+    "log-in-use": Kind("log trees that use what something else has already", _LOG),
+    "log-overlaps": Kind("log trees that use the same space twice", _LOG),
+    "log-checksum": Kind("data in log trees without checksums: it cannot be read", _LOG),
+    "log-directory": Kind("log trees with impossible ranges of names", _LOG),
     # data
     "data-damaged": Kind("data that does not agree with its checksum", _BAD_FILE),
     "data-unreadable": Kind("data that cannot be read", _BAD_FILE),

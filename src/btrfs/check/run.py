@@ -12,10 +12,13 @@ from btrfs.check.by_address import ByAddress
 from btrfs.check.copies import check_copies
 from btrfs.check.data import check_data
 from btrfs.check.items import ItemFormat, ItemRules
+from btrfs.check.logs import check_logs
 from btrfs.check.report import Checked, Progress, no_progress
+from btrfs.check.roots import check_subvolumes, read_subvolumes
 from btrfs.check.subvolume_files import check_files
 from btrfs.check.superblocks import check_superblocks
 from btrfs.check.trees import TreeCheck
+from btrfs.check.uuids import check_uuids
 from btrfs.errors import BtrfsError, TreeNotFoundError
 from btrfs.ondisk import constants
 
@@ -106,20 +109,33 @@ class _Checks:
             yield checked
         if all_copies:
             with self._timed("copies") as checked:
-                blocks = [each.blocks() for each in (walk, log_walk) if each is not None]
+                blocks = [walk.blocks(), log_walk.blocks()]
                 check_copies(source, blocks, checked, self._progress)
             yield checked
         by_address.finish(walk, crossings)
         yield self._qualified(by_address.extents, _EXTENTS)
         yield self._qualified(by_address.free_space, {constants.FREE_SPACE_TREE_OBJECTID})
         yield self._qualified(by_address.checksums, {constants.CSUM_TREE_OBJECTID})
+        block_groups = by_address.extent_check.block_groups.by_address()
         with self._timed("chunks") as checked:
-            check_allocation(fs, source, by_address.extent_check.block_groups, checked)
+            check_allocation(fs, source, block_groups, checked)
         yield self._qualified(checked, _ALLOCATION)
+        if not quick:
+            with self._timed("subvolumes") as checked:
+                self._subvolumes(checked)
+            yield self._qualified(checked, {constants.UUID_TREE_OBJECTID})
+            with self._timed("log trees") as checked:
+                check_logs(fs, source, log_walk.blocks(), block_groups, checked)
+            yield checked
         if data:
             with self._timed("data") as checked:
                 self._data(checked, all_copies=all_copies)
             yield self._qualified(checked, {constants.CSUM_TREE_OBJECTID})
+
+    def _subvolumes(self, checked: Checked) -> None:
+        found = read_subvolumes(self._fs, self._source)
+        check_subvolumes(self._fs, self._source, found, checked)
+        check_uuids(self._fs, self._source, found, checked)
 
     def _data(self, checked: Checked, *, all_copies: bool) -> None:
         try:

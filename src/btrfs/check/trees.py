@@ -64,11 +64,9 @@ class TreeCheck:
         self._require_trees()
         return walk
 
-    def log_trees(self, progress: Progress) -> TreeWalk | None:
-        """Read the log trees; return None if there are none."""
+    def log_trees(self, progress: Progress) -> TreeWalk:
+        """Read the log trees, if there are any."""
         owners = list(self._log_owners())
-        if not owners:
-            return None
         walk = TreeWalk(self._source, owners, self._rules, None, set())
         walk.run(progress)
         self._report(walk)
