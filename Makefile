@@ -12,6 +12,8 @@
 #                         minutes, 8 GB in the folder for temporary files)
 # make redundancy         damage filesystems, and write the tables of docs/redundancy.md (root, a
 #                         minute)
+# make check-lab          look for false alarms of the check in many more sound filesystems, and in
+#                         what crashes leave (root, some minutes)
 # make fuzz               read 20,000 damaged filesystems, and report crashes (some minutes); with
 #                         FUZZ=--write, the figures go into docs/fuzzing.md
 # make debian-packages    install the programs that tests and benchmarks use (Debian, root)
@@ -24,7 +26,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: demo test test-unprivileged test-pythons lint bench bench-explorer bench-ownership \
-	free-space redundancy fuzz debian-packages clean
+	free-space redundancy check-lab fuzz debian-packages clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python scripts/demo.py demo
@@ -61,6 +63,9 @@ free-space: debian-packages $(VENV)/installed-dev
 
 redundancy: debian-packages $(VENV)/installed-dev
 	$(BIN)/python -m bench.redundancy
+
+check-lab: debian-packages $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m lab --numprocesses auto --maxprocesses 4
 
 fuzz: $(VENV)/installed-dev
 	$(BIN)/python -m tests.fuzz run $(FUZZ)

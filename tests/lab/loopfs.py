@@ -93,7 +93,7 @@ class LoopFilesystem:
             # the next filesystem on the same loop device must not meet that memory.
             with contextlib.suppress(CommandError):
                 run("btrfs", "device", "scan", "--forget", device)
-            run("losetup", "--detach", device)
+            detach_loop(device)
 
     def add_image(self, size: str) -> str:
         """Make one more image of this size, attach it, and return its device.
@@ -112,7 +112,7 @@ class LoopFilesystem:
         old = self.devices[devid - 1]
         self.images[devid - 1] = self.images.pop()
         self.devices[devid - 1] = self.devices.pop()
-        run("losetup", "--detach", old)
+        detach_loop(old)
 
     def sync(self) -> None:
         """Commit everything, so that the images hold what the mounted filesystem shows."""
@@ -248,6 +248,18 @@ def loop_filesystem(
         if mount:
             filesystem.mount(mount_options)
         yield filesystem
+
+
+def detach_loop(device: str, tries: int = 100) -> None:
+    """Detach a loop device, and wait until it is: that takes until no program has it open.
+
+    `btrfs` opens all block devices of the machine to look for members of a filesystem.
+    """
+    run("losetup", "--detach", device)
+    state = Path("/sys/block", Path(device).name, "loop")
+    while tries and state.exists():
+        time.sleep(0.01)
+        tries -= 1
 
 
 @contextlib.contextmanager
