@@ -91,8 +91,8 @@ class ExtentUses:
             expected = Referrers.concatenated(
                 [self._within(nodes, places), *self._of_leaves(walk, flags, places)]
             )
-            found = Referrers.concatenated(list(self._found(places)))
-            reporter.add(differences(expected, found), set(found.extent.tolist()))
+            extents, found = self._found(places)
+            reporter.add(differences(expected, found), extents)
 
     def _add(self, extents: NDArray[np.uint64], hashes: NDArray[np.uint64]) -> None:
         self._sums.add(self._places.of(extents), hashes)
@@ -116,10 +116,16 @@ class ExtentUses:
             rows = data_referrers(leaves.batch, index[leaves.block], leaves.headers, flags)
             yield self._within(rows, places)
 
-    def _found(self, places: NDArray[np.intp]) -> Iterator[Referrers]:
+    def _found(self, places: NDArray[np.intp]) -> tuple[set[int], Referrers]:
+        """Return the addresses of the extents in some places, and their back references."""
+        extents: set[int] = set()
+        parts = []
         for place in places.tolist():
             start, end = int(self._places.start[place]), int(self._places.end[place])
-            yield from backrefs_between(self._fs, start, end)
+            for vaddr, rows in backrefs_between(self._fs, start, end):
+                extents.update(vaddr.tolist())
+                parts.append(rows)
+        return extents, Referrers.concatenated(parts)
 
 
 class _Reporter:
@@ -141,7 +147,7 @@ class _Reporter:
 
         Args:
             found: The differences.
-            known: The addresses of extents that have a back reference at all.
+            known: The addresses of all extents.
         """
         for one in found:
             if one.expected:

@@ -409,23 +409,26 @@ class ExtentCheck:
             )
 
 
-def backrefs_between(fs: FileSystem, start: int, end: int) -> Iterator[Referrers]:
-    """Yield the back references of the extents that begin between two addresses.
+def backrefs_between(
+    fs: FileSystem, start: int, end: int
+) -> Iterator[tuple[NDArray[np.uint64], Referrers]]:
+    """Yield the extents that begin between two addresses, and their back references.
 
     Args:
         fs: The filesystem.
         start: The first address, in bytes.
         end: The first address that is not wanted.
+
+    Yields:
+        The addresses of some extents, uint64; and back references.
     """
     last: Extents | None = None
     try:
         for batch in fs.batches(_TREE, Key(start, 0, 0), Key(end - 1, 255, ULLONG_MAX)):
             extents = extents_of(batch, fs.nodesize)
-            yield inline_backrefs(batch, extents).rows
-            known = extents
-            if last is not None:
-                known = joined_extents(last, extents)
-            yield keyed_backrefs(batch, known)[0]
+            yield extents.vaddr, inline_backrefs(batch, extents).rows
+            known = extents if last is None else joined_extents(last, extents)
+            yield known.vaddr, keyed_backrefs(batch, known)[0]
             if len(known.vaddr):
                 last = known.select(np.array([len(known.vaddr) - 1]))
     except TreeNotFoundError:
