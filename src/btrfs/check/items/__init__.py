@@ -9,7 +9,7 @@ several threads. Items of extents and of block groups are left to :mod:`btrfs.ch
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -110,9 +110,7 @@ class ItemRules:
         allowed = allowed_types(tree)
         if allowed is FILE_TYPES:
             leaf_layout.check_inode_order(items)
-        counts = np.bincount(batch.type, minlength=_KEY_TYPES)
-        for key_type in np.flatnonzero(counts).tolist():
-            chosen = items.select(batch.type == key_type)
+        for key_type, chosen in _by_type(items):
             if key_type not in allowed:
                 chosen.wrong(np.ones(len(chosen), np.bool_), "", kind="key-type")
             elif key_type in _RULES:
@@ -120,3 +118,15 @@ class ItemRules:
             elif key_type in _SIZES:
                 chosen.sized(_SIZES[key_type])
         return items.problems
+
+
+def _by_type(items: Items) -> Iterator[tuple[int, Items]]:
+    """Yield each type of key that items have, with the items of that type in their order."""
+    # Sorted once, the items of a type are a slice.
+    ordered = items.select(np.argsort(items.batch.type, kind="stable"))
+    ends = np.bincount(ordered.batch.type, minlength=_KEY_TYPES).cumsum()
+    begin = 0
+    for key_type, end in enumerate(ends.tolist()):
+        if begin < end:
+            yield key_type, ordered.select(slice(begin, end))
+        begin = end

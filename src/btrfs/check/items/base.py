@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from btrfs.ondisk import constants
-from btrfs.ondisk.columns import ItemBatch
+from btrfs.ondisk.columns import ItemBatch, take
 from btrfs.ondisk.key import Key
 from btrfs.ondisk.struct import Struct
 
@@ -103,20 +104,21 @@ class Items:
         """Third parts of the keys."""
         return self.batch.offset
 
-    def select(self, chosen: NDArray[Any]) -> Items:
-        """Return the items that a mask or an array of indexes chooses."""
-        if chosen.dtype == np.bool_ and chosen.all():
+    def select(self, chosen: NDArray[Any] | slice) -> Items:
+        """Return the items that a mask, an array of indexes or a slice chooses."""
+        if isinstance(chosen, np.ndarray) and chosen.dtype == np.bool_ and chosen.all():
             return self
         return replace(self, batch=self.batch.select(chosen), leaf=self.leaf[chosen])
 
     def field(self, struct: type[Struct], name: str) -> NDArray[Any]:
-        """Return a field of the struct that each body begins with."""
-        dtype, at = struct.dtype, 0
-        for part in name.split("."):
-            assert dtype.fields is not None
-            dtype, inside = dtype.fields[part][:2]
-            at += inside
-        return self.batch.gather(dtype, at)
+        """Return a field of the struct that each body begins with; none may be too short."""
+        dtype, at = _place(struct, name)
+        return take(self.batch.buffer, dtype, self.batch.body + at)
+
+    def fields(self, dtype: np.dtype[Any], *names: str) -> list[NDArray[Any]]:
+        """Return many fields of the struct that each body begins with; none may be too short."""
+        structs = take(self.batch.buffer, dtype, self.batch.body)
+        return [np.ascontiguousarray(structs[name]) for name in names]
 
     def wrong(
         self,
@@ -196,6 +198,17 @@ class Items:
         """Note items with bits that have no meaning."""
         rest = values & ~values.dtype.type(known)
         self.wrong(rest != 0, f"its {name} has bits that are not known", found=_hex(values, rest))
+
+
+@cache
+def _place(struct: type[Struct], name: str) -> tuple[np.dtype[Any], int]:
+    """Return type and place in the struct of a field, or of one of a struct inside."""
+    dtype, at = struct.dtype, 0
+    for part in name.split("."):
+        assert dtype.fields is not None
+        dtype, inside, *_ = dtype.fields[part]
+        at += inside
+    return dtype, at
 
 
 def is_subvolume_number(tree: NDArray[np.uint64]) -> Mask:

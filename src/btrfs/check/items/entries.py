@@ -28,6 +28,8 @@ __all__ = [
     "link_rows_and_rests",
 ]
 
+_ENTRY, _REF, _EXTREF = DirItem.dtype, InodeRef.dtype, InodeExtref.dtype
+
 _ENTRY_TYPES = (constants.DIR_ITEM_KEY, constants.DIR_INDEX_KEY, constants.XATTR_ITEM_KEY)
 
 
@@ -104,7 +106,7 @@ def entry_rows_and_rests(batch: ItemBatch) -> tuple[EntryRows, NDArray[np.intp]]
     is_entry = np.logical_or.reduce([batch.type == key_type for key_type in _ENTRY_TYPES])
     parts, rests = [_no_entries()], [np.empty(0, np.intp)]
     for index, structs, begin in _structs(
-        batch, np.flatnonzero(is_entry), DirItem.dtype, _sizes_of_entries, rests
+        batch, np.flatnonzero(is_entry), _ENTRY, _sizes_of_entries, rests
     ):
         location = structs["location"]
         parts.append(
@@ -127,8 +129,8 @@ def link_rows_and_rests(batch: ItemBatch) -> tuple[LinkRows, NDArray[np.intp]]:
     """Return the names of inodes, and the indexes of items that are not made of whole names."""
     parts, rests = [_no_links()], [np.empty(0, np.intp)]
     for key_type, dtype in (
-        (constants.INODE_REF_KEY, InodeRef.dtype),
-        (constants.INODE_EXTREF_KEY, InodeExtref.dtype),
+        (constants.INODE_REF_KEY, _REF),
+        (constants.INODE_EXTREF_KEY, _EXTREF),
     ):
         chosen = np.flatnonzero(batch.type == key_type)
         for index, structs, begin in _structs(batch, chosen, dtype, _sizes_of_links, rests):

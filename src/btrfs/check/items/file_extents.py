@@ -13,7 +13,19 @@ from btrfs.ondisk.items.file_extent import FileExtentItem
 
 __all__ = ["check_file_extents"]
 
-_INLINE_HEADER_SIZE = FileExtentItem.layout.shortest
+_WHOLE = FileExtentItem.dtype
+# What inline extents begin with, too.
+_HEADER = np.dtype(
+    [
+        ("generation", "<u8"),
+        ("ram_bytes", "<u8"),
+        ("compression", "u1"),
+        ("encryption", "u1"),
+        ("other_encoding", "<u2"),
+        ("type", "u1"),
+    ]
+)
+_INLINE_HEADER_SIZE = _HEADER.itemsize
 _MAX_COMPRESSED = 128 << 10
 _MAX_FILE = np.uint64(constants.MAX_ADDRESS)
 
@@ -23,23 +35,24 @@ def check_file_extents(items: Items) -> None:
     items.wrong(is_wrong_inum(items.objectid), "its key is not that of an inode")
     items.aligned(items.offset, "place in the file")
     items = items.at_least(_INLINE_HEADER_SIZE)
-    kind = items.field(FileExtentItem, "type")
+    generation, compression, encryption, other_encoding, kind = items.fields(
+        _HEADER, "generation", "compression", "encryption", "other_encoding", "type"
+    )
     items.wrong(
         kind > constants.FILE_EXTENT_PREALLOC,
         "its type is not known",
         expected="0 to 2",
         found=kind,
     )
-    compression = items.field(FileExtentItem, "compression")
     items.wrong(
         compression > constants.COMPRESS_ZSTD,
         "its compression is not known",
         expected=f"0 to {constants.COMPRESS_ZSTD}",
         found=compression,
     )
-    items.equal(items.field(FileExtentItem, "encryption"), 0, "encryption")
-    items.equal(items.field(FileExtentItem, "other_encoding"), 0, "other_encoding")
-    items.not_future(items.field(FileExtentItem, "generation"), "generation")
+    items.equal(encryption, 0, "encryption")
+    items.equal(other_encoding, 0, "other_encoding")
+    items.not_future(generation, "generation")
     end = np.empty(len(items), np.uint64)
     is_inline = kind == constants.FILE_EXTENT_INLINE
     some = np.flatnonzero(is_inline)
@@ -83,10 +96,8 @@ def _check_regular(
         end = items.offset.copy()
         end[whole] = _check_regular(items.select(whole), kind[whole], compression[whole])
         return end
-    structs = items.batch.gather(FileExtentItem.dtype, 0)
-    disk_bytenr, disk_num_bytes, offset, num_bytes, ram_bytes = (
-        np.ascontiguousarray(structs[name])
-        for name in ("disk_bytenr", "disk_num_bytes", "offset", "num_bytes", "ram_bytes")
+    disk_bytenr, disk_num_bytes, offset, num_bytes, ram_bytes = items.fields(
+        _WHOLE, "disk_bytenr", "disk_num_bytes", "offset", "num_bytes", "ram_bytes"
     )
     _check_aligned(
         items,

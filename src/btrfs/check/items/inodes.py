@@ -16,9 +16,10 @@ __all__ = ["check_extrefs", "check_inodes", "check_orphans", "check_refs"]
 
 MAX_NAME = 255
 
+_INODE = InodeItem.dtype
+
 _FORMAT_BITS = 0o170000
 _MODE_BITS = np.uint32(0o177777)
-_NSEC = 10**9
 
 _IS_FORMAT = np.zeros(16, np.bool_)
 _IS_FORMAT[
@@ -47,20 +48,20 @@ def check_inodes(items: Items) -> None:
     items = items.sized(InodeItem.struct_size)
     items.wrong(is_wrong_inum(items.objectid), "its key is not that of an inode")
     items.wrong(items.offset != 0, "the offset of its key is not 0")
-    items.not_future(items.field(InodeItem, "generation"), "generation")
-    items.not_future(items.field(InodeItem, "transid"), "transid")
-    mode = items.field(InodeItem, "mode")
+    generation, transid, size, nlink, mode, flags = items.fields(
+        _INODE, "generation", "transid", "size", "nlink", "mode", "flags"
+    )
+    items.not_future(generation, "generation")
+    items.not_future(transid, "transid")
     items.wrong(
         ~_IS_FORMAT[mode >> np.uint32(12) & np.uint32(15)], "its mode is of no type of file"
     )
     items.wrong(mode > _MODE_BITS, "its mode has bits that are not known", found=mode)
-    nlink = items.field(InodeItem, "nlink")
     is_directory = mode & np.uint32(_FORMAT_BITS) == stat.S_IFDIR
     items.wrong(
         is_directory & (nlink > 1), "a directory of more than one name", expected=1, found=nlink
     )
-    items.known_bits(items.field(InodeItem, "flags"), _FLAGS, "flags")
-    size = items.field(InodeItem, "size")
+    items.known_bits(flags, _FLAGS, "flags")
     items.wrong(size >= np.uint64(constants.MAX_ADDRESS), "its size is too large", found=size)
 
 
