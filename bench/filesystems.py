@@ -113,15 +113,13 @@ def overwrite_at_random(path: Path, size: int, writes: int) -> None:
         os.fsync(file.fileno())
 
 
-def write_prealloc(root: Path) -> None:
+def write_prealloc(root: Path, extents: int = 3_050_000) -> None:
     """Allocate single pages with holes of a page between them."""
-    share(allocate_pages, root)
+    share(partial(allocate_pages, extents=extents // (100 * WORKERS)), root)
 
 
-def allocate_pages(
-    root: Path, worker: int, files: int = 100, extents: int = 3_050_000 // (100 * WORKERS)
-) -> None:
-    """Allocate every second page of many files, without writing any."""
+def allocate_pages(root: Path, worker: int, extents: int, files: int = 100) -> None:
+    """Allocate every second page of many files, so many of each, without writing any."""
     for number in range(files):
         descriptor = os.open(root / f"worker{worker}-{number}", os.O_CREAT | os.O_WRONLY, 0o644)
         for index in range(extents):
@@ -207,3 +205,4 @@ FEW_OF_20 = Recipe("snapshots-20-small", "16G", partial(FEW, snapshots=20))
 FEW_OF_1000 = Recipe("snapshots-1000-small", "16G", partial(FEW, snapshots=1000))
 USED = Recipe("extents-300k", "16G", write_used)
 PREALLOC = Recipe("extents-3m", "24G", write_prealloc)
+PREALLOC_OF_20M = Recipe("extents-20m", "120G", partial(write_prealloc, extents=20_000_000))

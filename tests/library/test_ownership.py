@@ -9,17 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from btrfs import FileSystem
 from btrfs.ctree import QUOTA_TREE_OBJECTID, QgroupInfo
 from btrfs.errors import BtrfsError
 from btrfs.ownership import Ownership, scan
-from btrfs.ownership.graph import Graph
+from btrfs.ownership.graph import AskedLeaves, Graph
 from btrfs.ownership.owners import Kind, owners
-from btrfs.ownership.root_sets import RootSets, SetIds
+from btrfs.ownership.root_sets import RootSets
 from btrfs.source.disk.bulk import Leaves
 from tests import support
 from tests.lab.sharing import change, share_space
@@ -376,7 +374,8 @@ def test_another_walk_reads_only_what_is_not_known(destroyed: Destroyed) -> None
 
         leaves = 0
 
-        def decode(self, leaves: Leaves, _numbers: NDArray[np.uint32], _set_ids: SetIds, /) -> int:
+        def decode(self, leaves: Leaves, asked: AskedLeaves) -> int:
+            assert len(leaves.read) <= len(asked.pointers)
             return len(leaves.read)
 
         def collect(self, decoded: int) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from btrfs.check.extents import backrefs_between
 from btrfs.check.file_paths import FilePaths
 from btrfs.check.pairing import Hash, Sums
+from btrfs.check.pieces import pieces_of_files
 from btrfs.check.places import Places
 from btrfs.check.referrers import (
     Difference,
@@ -113,7 +114,8 @@ class ExtentUses:
         for leaves, _, numbers in reread(source, walk, walk.with_leaves):
             index = np.full(len(numbers), -1)
             index[leaves.read] = np.arange(len(leaves.read))
-            rows = data_referrers(leaves.batch, index[leaves.block], leaves.headers, flags)
+            pieces = pieces_of_files(leaves.batch)
+            rows = data_referrers(pieces, index[leaves.block], leaves.headers, flags)
             yield self._within(rows, places)
 
     def _found(self, places: NDArray[np.intp]) -> tuple[set[int], Referrers]:

@@ -17,17 +17,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from btrfs.check.pieces import Pieces
 from btrfs.ondisk import constants
 from btrfs.ondisk.columns import ItemBatch, take
 from btrfs.ondisk.constants import ULLONG_MAX
-from btrfs.ondisk.items.file_extent import FileExtentItem
 from btrfs.ondisk.items.inode import InodeItem
 
 if TYPE_CHECKING:
     from btrfs.check.items.entries import EntryRows, LinkRows
     from btrfs.ownership.root_sets import RootSets, SetIds
 
-__all__ = ["ChecksumRuns", "InodeRows", "Problem", "combined", "inode_rows", "problems"]
+__all__ = [
+    "ChecksumRuns",
+    "InodeRows",
+    "LeafContents",
+    "Problem",
+    "combined",
+    "inode_rows",
+    "problems",
+]
 
 _FIRST, _LAST = constants.FIRST_FREE_OBJECTID, constants.LAST_FREE_OBJECTID
 """Inode numbers of files and directories lie between these."""
@@ -127,29 +135,44 @@ class InodeRows:
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
+class LeafContents(NamedTuple):
+    """What is in some leaves.
+
+    Attributes:
+        batch: The items, leaf by leaf.
+        leaf: Number of the leaf of each, uint32.
+        last_inum: Of each, the highest inode number of which all items are in its leaf or before.
+        links: The names of inodes.
+        entries: The entries of directories.
+        pieces: The pieces of files.
+    """
+
+    batch: ItemBatch
+    leaf: NDArray[np.uint32]
+    last_inum: NDArray[np.uint64]
+    links: LinkRows
+    entries: EntryRows
+    pieces: Pieces
+
+
 def inode_rows(
-    batch: ItemBatch,
-    leaf: NDArray[np.uint32],
-    links: LinkRows,
-    entries: EntryRows,
-    runs: ChecksumRuns,
-    sectorsize: int,
+    contents: LeafContents, runs: ChecksumRuns, sectorsize: int
 ) -> tuple[InodeRows, NDArray[np.bool_]]:
     """Return what leaves say of inodes.
 
     Args:
-        batch: The items of some leaves, leaf by leaf.
-        leaf: Number of the leaf of each.
-        links: The names of inodes in these items.
-        entries: The entries of directories.
+        contents: What is in the leaves.
         runs: Which addresses have checksums.
         sectorsize: Bytes of a sector.
 
     Returns:
         The rows, and which of them are complete: all items of the inode are in its leaf.
     """
-    begins = np.ones(len(batch), np.bool_)
-    begins[1:] = (batch.objectid[1:] != batch.objectid[:-1]) | (leaf[1:] != leaf[:-1])
+    batch, leaf, last_inum, links, entries, pieces = contents
+    is_new_leaf = np.ones(len(batch), np.bool_)
+    is_new_leaf[1:] = leaf[1:] != leaf[:-1]
+    begins = is_new_leaf.copy()
+    begins[1:] |= batch.objectid[1:] != batch.objectid[:-1]
     first = np.flatnonzero(begins)
     row = np.cumsum(begins) - 1
     made = _empty_rows(batch.objectid[first], leaf[first])
@@ -159,16 +182,13 @@ def inode_rows(
     index = row[entries.index[in_directory]]
     np.add.at(made.entries, index, 1)
     np.add.at(made.entry_bytes, index, entries.name_len[in_directory].astype(np.uint64))
-    _add_pieces(made, batch, row, runs, np.uint64(sectorsize - 1))
-    is_last = np.ones(len(first), np.bool_)
-    is_last[:-1] = made.leaf[1:] != made.leaf[:-1]
-    goes_on = np.zeros(len(first), np.bool_)
-    goes_on[1:] = is_last[:-1]
-    if len(goes_on):
-        goes_on[0] = True
-    goes_on &= made.items == 0
+    _add_pieces(made, row, pieces, np.uint64(sectorsize - 1))
+    _add_checksums(made, row, pieces, runs)
+    # Without its first item, the first inode of a leaf goes on from the leaf before.
+    is_complete = made.inum <= last_inum[first]
+    is_complete &= ~is_new_leaf[first] | (made.items > 0)
     of_files = (made.inum >= _FIRST) & (made.inum <= np.uint64(_LAST))
-    return made.select(of_files), (~is_last & ~goes_on)[of_files]
+    return made.select(of_files), is_complete[of_files]
 
 
 def _empty_rows(inum: NDArray[np.uint64], leaf: NDArray[np.uint32]) -> InodeRows:
@@ -199,63 +219,38 @@ def _add_items(made: InodeRows, batch: ItemBatch, row: NDArray[np.intp]) -> None
     row = row[index]
     made.items[row] = 1
     for name in ("mode", "nlink", "size", "nbytes", "flags"):
-        getattr(made, name)[row] = _field(batch, index, InodeItem, name)
+        getattr(made, name)[row] = _field(batch, index, name)
 
 
-def _field(batch: ItemBatch, index: NDArray[np.intp], struct: Any, name: str) -> NDArray[Any]:
-    dtype, at, *_ = struct.dtype.fields[name]
+def _field(batch: ItemBatch, index: NDArray[np.intp], name: str) -> NDArray[Any]:
+    assert InodeItem.dtype.fields is not None
+    dtype, at, *_ = InodeItem.dtype.fields[name]
     return take(batch.buffer, dtype, batch.body[index] + at)
 
 
-def _add_pieces(
-    made: InodeRows,
-    batch: ItemBatch,
-    row: NDArray[np.intp],
-    runs: ChecksumRuns,
-    mask: np.uint64,
-) -> None:
-    """Fill in what the file extent items say; those that are too short are reported elsewhere."""
-    index = np.flatnonzero(batch.type == constants.EXTENT_DATA_KEY)
-    index = index[batch.size[index] >= FileExtentItem.layout.shortest]
-    kind = _field(batch, index, FileExtentItem, "type")
-    is_inline = kind == constants.FILE_EXTENT_INLINE
-    is_known = is_inline | (batch.size[index] >= FileExtentItem.struct_size)
-    index, kind, is_inline = index[is_known], kind[is_known], is_inline[is_known]
-    ram_bytes = _field(batch, index, FileExtentItem, "ram_bytes")
-    num_bytes = np.array(ram_bytes)
-    extents = np.flatnonzero(~is_inline)
-    num_bytes[extents] = _field(batch, index[extents], FileExtentItem, "num_bytes")
-    vaddr = np.zeros(len(index), np.uint64)
-    vaddr[extents] = _field(batch, index[extents], FileExtentItem, "disk_bytenr")
-    row, position = row[index], batch.offset[index]
+def _add_pieces(made: InodeRows, row: NDArray[np.intp], pieces: Pieces, mask: np.uint64) -> None:
+    """Fill in what the pieces of files add up to."""
+    row, position = row[pieces.item], pieces.position
     np.add.at(made.pieces, row, 1)
-    np.add.at(made.inline, row[is_inline], 1)
-    counts = is_inline | (vaddr != 0)
-    np.add.at(made.bytes, row[counts], num_bytes[counts])
-    end = position + ((num_bytes + mask) & ~mask)
+    np.add.at(made.inline, row[pieces.is_inline], 1)
+    counts = pieces.is_inline | (pieces.vaddr != 0)
+    np.add.at(made.bytes, row[counts], pieces.num_bytes[counts])
+    end = position + ((pieces.num_bytes + mask) & ~mask)
     np.minimum.at(made.first, row, position)
     np.maximum.at(made.end, row, end)
     gaps = np.flatnonzero((row[1:] == row[:-1]) & (position[1:] > end[:-1]))
     np.minimum.at(made.gap, row[gaps], end[gaps])
-    written = (vaddr != 0) & (kind == constants.FILE_EXTENT_REG)
-    start, end = _on_disk(batch, index[written], vaddr[written], num_bytes[written])
-    np.add.at(made.written, row[written], end - start)
-    np.add.at(made.summed, row[written], runs.bytes_within(start, end))
 
 
-def _on_disk(
-    batch: ItemBatch,
-    index: NDArray[np.intp],
-    vaddr: NDArray[np.uint64],
-    num_bytes: NDArray[np.uint64],
-) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Return which part of its extent a piece needs: virtual addresses of begin and end."""
-    is_compressed = _field(batch, index, FileExtentItem, "compression") != 0
-    whole = _field(batch, index, FileExtentItem, "disk_num_bytes")
-    offset = _field(batch, index, FileExtentItem, "offset")
-    # What is compressed is read as a whole.
-    start = np.where(is_compressed, vaddr, vaddr + offset)
-    return start, start + np.where(is_compressed, whole, num_bytes)
+def _add_checksums(
+    made: InodeRows, row: NDArray[np.intp], pieces: Pieces, runs: ChecksumRuns
+) -> None:
+    """Fill in how much of the pieces was written, and has checksums."""
+    written = pieces.select((pieces.vaddr != 0) & (pieces.kind == constants.FILE_EXTENT_REG))
+    row = row[written.item]
+    start, end = written.on_disk()
+    np.add.at(made.written, row, end - start)
+    np.add.at(made.summed, row, runs.bytes_within(start, end))
 
 
 # Rows of the same inode, put together.
@@ -278,32 +273,29 @@ def combined(
     set_ids = leaf_sets[rows.leaf]
     order = np.lexsort((rows.first, set_ids, rows.inum))
     rows, set_ids = rows.select(order), set_ids[order]
-    same_inode = rows.inum[1:] == rows.inum[:-1]
-    begins = np.concatenate([[True], ~same_inode]) if len(rows) else np.zeros(0, np.bool_)
-    groups = np.flatnonzero(begins)
-    ends = np.append(groups[1:], len(rows))
-    is_mixed = np.zeros(len(groups), np.bool_)
-    if len(groups):
-        is_mixed = np.minimum.reduceat(set_ids, groups) != np.maximum.reduceat(set_ids, groups)
-    members: list[NDArray[np.intp]] = []
-    group_of: list[NDArray[np.intp]] = []
+    begins = np.ones(len(rows), np.bool_)
+    begins[1:] = rows.inum[1:] != rows.inum[:-1]
+    first = np.flatnonzero(begins)
+    if not len(first):
+        return rows, []
+    end = np.append(first[1:], len(rows))
+    is_mixed = np.minimum.reduceat(set_ids, first) != np.maximum.reduceat(set_ids, first)
     plain = np.flatnonzero(~is_mixed)
-    masks = [sets.masks[set_id] & wanted for set_id in set_ids[groups[plain]].tolist()]
-    lengths = (ends - groups)[plain]
-    members.append(_ranges(groups[plain], lengths))
-    group_of.append(np.repeat(np.arange(len(plain)), lengths))
+    masks = [sets.masks[set_id] & wanted for set_id in set_ids[first[plain]].tolist()]
+    members = _ranges(first[plain], (end - first)[plain]).tolist()
+    group = np.repeat(np.arange(len(plain)), (end - first)[plain]).tolist()
     known: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
-    for group in np.flatnonzero(is_mixed).tolist():
-        ids = tuple(set_ids[groups[group] : ends[group]].tolist())
+    mixed = np.flatnonzero(is_mixed)
+    for start, stop in zip(first[mixed].tolist(), end[mixed].tolist(), strict=True):
+        ids = tuple(set_ids[start:stop].tolist())
         atoms = known.get(ids)
         if atoms is None:
             atoms = known[ids] = list(_atoms([sets.masks[one] & wanted for one in ids]))
         for mask, chosen in atoms:
-            members.append(np.array(chosen, np.intp) + groups[group])
-            group_of.append(np.full(len(chosen), len(masks)))
+            members += [start + number for number in chosen]
+            group += [len(masks)] * len(chosen)
             masks.append(mask)
-    taken = rows.select(np.concatenate(members).astype(np.intp))
-    return _merged(taken, np.concatenate(group_of), len(masks)), masks
+    return _merged(rows.select(np.array(members)), np.array(group), len(masks)), masks
 
 
 def _ranges(start: NDArray[np.intp], length: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -14,11 +14,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from btrfs.check.inodes import ChecksumRuns, InodeRows, inode_rows, problems
+from btrfs.check.inodes import (
+    ChecksumRuns,
+    InodeRows,
+    LeafContents,
+    inode_rows,
+    problems,
+)
 from btrfs.check.items import ItemRules
 from btrfs.check.items.entries import EntryRows, entry_rows, link_rows
 from btrfs.check.names import NameHashes, sums_by_leaf
 from btrfs.check.pairing import Hash, Numbers
+from btrfs.check.pieces import Pieces, pieces_of_files
 from btrfs.check.referrers import FullBackrefs, data_referrers, referrer_hashes
 from btrfs.ondisk import constants
 from btrfs.ondisk.columns import ItemBatch, take
@@ -26,13 +33,17 @@ from btrfs.ondisk.items.inode import InodeItem
 from btrfs.ondisk.key import Key
 
 if TYPE_CHECKING:
-    from btrfs.ownership.root_sets import SetIds
+    from btrfs.ownership.graph import AskedLeaves
     from btrfs.source.disk.bulk import Leaves
+    from btrfs.source.disk.pointers import Keys
 
 __all__ = ["FILES", "Crossings", "LeafCheck", "LeafProblem", "SmallRows"]
 
 FILES = constants.FS_TREE_OBJECTID
 """Stands for the trees of all subvolumes, which share leaves."""
+
+
+_LAST_TYPE = 0xFF
 
 
 class LeafProblem(NamedTuple):
@@ -158,9 +169,11 @@ class LeafCheck:
         self.name_hashes = NameHashes()
         self.parts: list[_Decoded] = []
 
-    def decode(self, leaves: Leaves, numbers: NDArray[np.uint32], set_ids: SetIds, /) -> _Decoded:
+    def decode(self, leaves: Leaves, asked: AskedLeaves) -> _Decoded:
         """Check the items of some leaves, and return what is kept of them."""
+        numbers, set_ids = asked.numbers, asked.set_ids
         made = _nothing(len(numbers))
+        pieces = pieces_of_files(leaves.batch)
         made.is_read[leaves.read] = True
         made.owner[leaves.read] = leaves.headers["owner"]
         made.items[leaves.read] = leaves.headers["nritems"]
@@ -175,41 +188,38 @@ class LeafCheck:
             )
             if tree == FILES and self._crossings is not None:
                 # The trees of a subvolume that is being deleted have lost a part already.
-                whole = self._is_whole()[set_ids][leaves.block[chosen]]
-                self._files(made, batch.select(whole), leaf[whole], int(numbers[0]))
+                chosen &= self._is_whole()[set_ids][leaves.block]
+                self._files(made, asked, _contents(leaves, asked, chosen, pieces))
         if self._crossings is not None:
-            self._referrers(made, leaves)
+            self._referrers(made, leaves, pieces)
         return made
 
     def collect(self, decoded: _Decoded) -> None:
         """Keep what decode() returned."""
         self.parts.append(decoded)
 
-    def _files(
-        self, made: _Decoded, batch: ItemBatch, leaf: NDArray[np.uint32], first: int
-    ) -> None:
+    def _files(self, made: _Decoded, asked: AskedLeaves, contents: LeafContents) -> None:
         """Check the files and directories of some leaves."""
         assert self._crossings is not None
-        links, entries = link_rows(batch), entry_rows(batch)
-        runs = self._crossings.runs
-        rows, is_complete = inode_rows(batch, leaf, links, entries, runs, self._sectorsize)
+        batch, leaf = contents.batch, contents.leaf
+        rows, is_complete = inode_rows(contents, self._crossings.runs, self._sectorsize)
         whole = rows.select(is_complete)
         for problem in problems(whole, no_holes=self._crossings.no_holes):
             kind, row, why, expected, found = problem
             number, inum = int(whole.leaf[row]), int(whole.inum[row])
             made.problems.append(LeafProblem(kind, number, None, inum, why, expected, found))
         made.inodes.append(rows.select(~is_complete))
-        names = self.name_hashes.rows(batch, leaf, links, entries)
-        made.names = sums_by_leaf(names, first, made.count)
+        names = self.name_hashes.rows(batch, leaf, contents.links, contents.entries)
+        made.names = sums_by_leaf(names, int(asked.numbers[0]), made.count)
         made.unlinked, made.orphans = _unlinked(batch, leaf), _orphans(batch, leaf)
-        made.subvolumes = _subvolumes(batch, leaf, entries)
+        made.subvolumes = _subvolumes(batch, leaf, contents.entries)
 
-    def _referrers(self, made: _Decoded, leaves: Leaves) -> None:
+    def _referrers(self, made: _Decoded, leaves: Leaves, pieces: Pieces) -> None:
         assert self._crossings is not None
         index = np.full(made.count, -1)
         index[leaves.read] = np.arange(len(leaves.read))
         block = index[leaves.block]
-        rows = data_referrers(leaves.batch, block, leaves.headers, self._crossings.flags)
+        rows = data_referrers(pieces, block, leaves.headers, self._crossings.flags)
         made.extents, made.hashes = rows.extent, referrer_hashes(self._crossings.hashes, rows)
 
 
@@ -227,6 +237,40 @@ def _nothing(count: int) -> _Decoded:
         np.empty(0, np.uint64),
         *(no_rows, no_rows, no_rows),
     )
+
+
+def _contents(
+    leaves: Leaves, asked: AskedLeaves, chosen: NDArray[np.bool_], pieces: Pieces
+) -> LeafContents:
+    """Return what is in some leaves, as far as items are chosen.
+
+    Args:
+        leaves: The items.
+        asked: The leaves.
+        chosen: Which items are wanted.
+        pieces: The pieces of files in all items.
+    """
+    batch, block = leaves.batch, leaves.block
+    if not chosen.all():
+        batch, block, pieces = batch.select(chosen), block[chosen], pieces.among(chosen)
+    return LeafContents(
+        batch,
+        asked.numbers[block],
+        _last_whole_inum(asked.pointers.last)[block],
+        link_rows(batch),
+        entry_rows(batch),
+        pieces,
+    )
+
+
+def _last_whole_inum(last: Keys) -> NDArray[np.uint64]:
+    """Return for each leaf the highest inode number of which nothing can be in a later leaf.
+
+    Args:
+        last: The highest key that each may hold: the one before the next leaf begins.
+    """
+    is_whole = (last.type == _LAST_TYPE) & (last.offset == np.uint64(constants.ULLONG_MAX))
+    return np.asarray(last.objectid - ~is_whole)
 
 
 def _unlinked(batch: ItemBatch, leaf: NDArray[np.uint32]) -> SmallRows:

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btrfs.check.pairing import Hash, Numbers
+from btrfs.check.pieces import Pieces
 from btrfs.ondisk import constants
-from btrfs.ondisk.columns import ItemBatch, take
-from btrfs.ondisk.items.file_extent import FileExtentItem
 from btrfs.ownership.owners import Kind, Owner
 
 if TYPE_CHECKING:
@@ -86,48 +85,39 @@ class FullBackrefs:
 
     def of(self, vaddr: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Return which of some blocks have it."""
-        return np.isin(vaddr, self._vaddr)
+        if not len(self._vaddr):
+            return np.zeros(len(vaddr), np.bool_)
+        index = np.searchsorted(self._vaddr, vaddr) % len(self._vaddr)
+        return np.asarray(self._vaddr[index] == vaddr)
 
 
 def data_referrers(
-    batch: ItemBatch, block: NDArray[np.intp], headers: NDArray[np.void], flags: FullBackrefs
+    pieces: Pieces, block: NDArray[np.intp], headers: NDArray[np.void], flags: FullBackrefs
 ) -> Referrers:
     """Return what file extent items refer to.
 
     Args:
-        batch: Items of leaves.
-        block: Of each, the index of its leaf.
+        pieces: The pieces of files in some leaves.
+        block: Of each item in these, the index of its leaf.
         headers: Headers of the leaves (struct btrfs_header).
         flags: Which blocks have the flag FULL_BACKREF.
     """
-    index = np.flatnonzero(
-        (batch.type == constants.EXTENT_DATA_KEY) & (batch.size >= FileExtentItem.struct_size)
-    )
-    extent = _field(batch, index, "disk_bytenr")
-    is_used = (extent != 0) & (_field(batch, index, "type") != constants.FILE_EXTENT_INLINE)
-    index, extent = index[is_used], extent[is_used]
-    length, offset = (_field(batch, index, name) for name in ("disk_num_bytes", "offset"))
-    leaf = block[index]
+    pieces = pieces.select(pieces.vaddr != 0)
+    leaf = block[pieces.item]
     is_full = flags.of(headers["bytenr"])[leaf]
-    zero = np.zeros(len(index), np.uint64)
+    zero = np.zeros(len(leaf), np.uint64)
     return Referrers(
-        extent,
-        length,
+        pieces.vaddr,
+        pieces.disk_num_bytes,
         np.where(is_full, constants.SHARED_DATA_REF_KEY, constants.EXTENT_DATA_REF_KEY).astype(
             np.uint8
         ),
         np.where(is_full, headers["bytenr"][leaf], headers["owner"][leaf]),
-        np.where(is_full, zero, batch.objectid[index]),
+        np.where(is_full, zero, pieces.inum),
         # What comes before the piece in the extent may come before the file: as the kernel counts.
-        np.where(is_full, zero, batch.offset[index] - offset),
-        np.ones(len(index), np.uint64),
+        np.where(is_full, zero, pieces.position - pieces.offset),
+        np.ones(len(leaf), np.uint64),
     )
-
-
-def _field(batch: ItemBatch, index: NDArray[np.intp], name: str) -> NDArray[Any]:
-    assert FileExtentItem.dtype.fields is not None
-    dtype, at, *_ = FileExtentItem.dtype.fields[name]
-    return take(batch.buffer, dtype, batch.body[index] + at)
 
 
 def block_referrers(

@@ -34,7 +34,7 @@ from btrfs.source.disk.pointers import BlockPointers, Keys
 if TYPE_CHECKING:
     from btrfs.source.disk.source import DiskSource
 
-__all__ = ["Graph", "LeafConsumer", "NodeHandler", "Progress", "TreeBlocks"]
+__all__ = ["AskedLeaves", "Graph", "LeafConsumer", "NodeHandler", "Progress", "TreeBlocks"]
 
 Progress = Callable[[int, int], None]
 """Is called with how many leaves are read, and how many there are. May raise, to cancel."""
@@ -52,16 +52,29 @@ NodeHandler = Callable[[BlockPointers, Children, SetIds], None]
 that reach each node."""
 
 
+class AskedLeaves(NamedTuple):
+    """Leaves that are read together, whether they can be read or not.
+
+    Attributes:
+        pointers: Pointers to them.
+        numbers: Their numbers, uint32.
+        set_ids: Of each, the set of roots that reach it now.
+    """
+
+    pointers: BlockPointers
+    numbers: NDArray[np.uint32]
+    set_ids: SetIds
+
+
 class LeafConsumer(Protocol):
     """Takes the items of leaves, each leaf once."""
 
-    def decode(self, leaves: Leaves, numbers: NDArray[np.uint32], set_ids: SetIds, /) -> Any:
+    def decode(self, leaves: Leaves, asked: AskedLeaves) -> Any:
         """Return what is wanted of the items of some leaves. Is called in several threads.
 
         Args:
             leaves: The items.
-            numbers: The number of each leaf that was asked for.
-            set_ids: The set of roots that reach each of these now.
+            asked: The leaves that were asked for.
         """
 
     def collect(self, decoded: Any) -> None:
@@ -268,9 +281,11 @@ class Graph:
 
         def read(some: NDArray[np.intp], number: int) -> tuple[Any, NDArray[np.intp], Any]:
             bulk, lost = self._reader()
-            found = bulk.leaves(pointers.select(some))
+            chosen = pointers.select(some)
+            found = bulk.leaves(chosen)
             numbers = np.arange(number, number + len(some), dtype=np.uint32)
-            return lost, found.read, self._consumer.decode(found, numbers, set_ids[some])
+            asked = AskedLeaves(chosen, numbers, set_ids[some])
+            return lost, found.read, self._consumer.decode(found, asked)
 
         with ThreadPoolExecutor(_THREADS, "btrfs-decode") as threads:
             batches = _batches(new, self._blocks_per_batch())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from btrfs.errors import BtrfsError, CorruptError, StaleError
 from btrfs.ownership.extents import DataExtents, References, data_extents, reference_table
-from btrfs.ownership.graph import Graph, Progress, TreeBlocks
+from btrfs.ownership.graph import AskedLeaves, Graph, Progress, TreeBlocks
 from btrfs.ownership.names import InodeRows, LinkRows, NameCollector, NameParts, name_parts
 from btrfs.ownership.owners import Kind, Owner, owners
 from btrfs.ownership.references import InlineRows, ReferenceRows, reference_rows
@@ -174,10 +174,8 @@ class _Collector:
         self.names = NameCollector(memory // 4)
         self._bad: list[tuple[int, Key, int]] = []
 
-    def decode(
-        self, leaves: Leaves, numbers: NDArray[np.uint32], _set_ids: SetIds, /
-    ) -> _FileItems:
-        batch, leaf = leaves.batch, numbers[leaves.block]
+    def decode(self, leaves: Leaves, asked: AskedLeaves) -> _FileItems:
+        batch, leaf = leaves.batch, asked.numbers[leaves.block]
         rows, inline, bad = reference_rows(batch, leaf)
         names = name_parts(batch, leaf) if self._with_names else None
         indexes = bad.tolist() + (names.bad.tolist() if names is not None else [])
