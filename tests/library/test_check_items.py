@@ -50,15 +50,8 @@ FUTURE = 1 << 40
 
 # Where fields are: struct btrfs_inode_item, btrfs_dir_item, btrfs_file_extent_item.
 SIZE, NLINK, MODE, FLAGS = 16, 40, 52, 64
-LOCATION_TYPE, LOCATION_OFFSET, TRANSID, DATA_LEN, NAME_LEN, FILE_TYPE, NAME = (
-    8,
-    9,
-    17,
-    25,
-    27,
-    29,
-    30,
-)
+LOCATION_TYPE, LOCATION_OFFSET, DATA_LEN = 8, 9, 25
+NAME_LEN, FILE_TYPE, NAME = 27, 29, 30
 RAM_BYTES, COMPRESSION, ENCRYPTION, OTHER_ENCODING, EXTENT_TYPE = 8, 16, 17, 18, 20
 DISK_BYTENR, DISK_NUM_BYTES, OFFSET, NUM_BYTES = 21, 29, 37, 45
 
@@ -99,7 +92,10 @@ INODES = {
     "size of the item": Lie(
         FS, INODE_ITEM_KEY, resize(-1), "its size is wrong", is_directory, refused=True
     ),
-    "number": Lie(FS, INODE_ITEM_KEY, insert(ItemKey(9, 1, 0), bytes(160)), "not that of an inode"),
+    "number": Lie(
+        FS, INODE_ITEM_KEY, insert(ItemKey(9, 1, 0), bytes(160)), "not that of an inode",
+        refused=True,
+    ),
     "offset": Lie(FS, INODE_ITEM_KEY, rekey(offset=1), "offset of its key is not 0", refused=True),
     "generation": Lie(
         FS, INODE_ITEM_KEY, put("<Q", 0, FUTURE), "generation has not been yet", refused=True
@@ -132,7 +128,8 @@ INODES = {
         FS, INODE_REF_KEY, resize(5), "not made of whole names", refused=True
     ),
     "empty name": Lie(
-        FS, INODE_REF_KEY, replace(lambda _: struct.pack("<QH", 2, 0)), "length of its name"
+        FS, INODE_REF_KEY, replace(lambda _: struct.pack("<QH", 2, 0)), "length of its name",
+        refused=True,
     ),
     "directory of a name": Lie(FS, INODE_REF_KEY, rekey(offset=7), "not that of a directory"),
     "hash of a link": Lie(
@@ -171,7 +168,8 @@ INODES = {
         FS, INODE_ITEM_KEY, insert(ItemKey(257, 77, 0), b""), "", kind="key-type"
     ),
     "type of key of another tree": Lie(
-        FS, INODE_ITEM_KEY, insert(ItemKey(257, 128, 0), bytes(4)), "", kind="key-type"
+        FS, INODE_ITEM_KEY, insert(ItemKey(257, 128, 0), bytes(4)), "", kind="key-type",
+        refused=True,
     ),
 }  # fmt: skip
 
@@ -221,6 +219,7 @@ ENTRIES = {
     "empty name": Lie(
         FS, DIR_INDEX_KEY,
         replace(lambda body: body[:NAME_LEN] + struct.pack("<HB", 0, 1)), "length of its name",
+        refused=True,
     ),
     "hash of a name": Lie(
         FS, DIR_ITEM_KEY, put("<B", NAME, ord("Z")), "hash of its name", refused=True
@@ -232,11 +231,10 @@ ENTRIES = {
         FS, DIR_ITEM_KEY, replace(lambda body: body[:-1] + b"~"), "hash of its name",
         lambda _, body: len(body) == 2 * (NAME + 8), refused=True,
     ),
-    "transid": Lie(FS, DIR_INDEX_KEY, put("<Q", TRANSID, FUTURE), "transid has not been yet"),
     "slash": Lie(
         FS, DIR_INDEX_KEY, put("<B", NAME + 1, ord("/")), "cannot be that of a file", refused=True
     ),
-    "NUL": Lie(FS, DIR_INDEX_KEY, put("<B", NAME + 1, 0), "cannot be that of a file"),
+    "NUL": Lie(FS, DIR_INDEX_KEY, put("<B", NAME + 1, 0), "cannot be that of a file", refused=True),
     "dots": Lie(
         FS, DIR_INDEX_KEY,
         replace(lambda body: body[:NAME_LEN] + struct.pack("<HB", 2, 1) + b".."),
@@ -275,7 +273,7 @@ FILE_EXTENTS = {
     ),
     "compressed inline": Lie(
         FS, EXTENT_DATA_KEY, put("<Q", RAM_BYTES, 5000), "hold so many bytes",
-        is_compressed_inline,
+        is_compressed_inline, refused=True,
     ),
     "size": Lie(
         FS, EXTENT_DATA_KEY, resize(-1), "its size is wrong", is_regular, refused=True
@@ -313,10 +311,11 @@ FILE_EXTENTS = {
     ),
     "more than it has on disk": Lie(
         FS, EXTENT_DATA_KEY, put("<QQ", OFFSET, 8 * SECTOR, 64 * SECTOR), "extent has on disk",
-        is_regular,
+        is_regular, refused=True,
     ),
     "address": Lie(
-        FS, EXTENT_DATA_KEY, put("<Q", DISK_BYTENR, 1 << 63), "at no possible address", is_regular
+        FS, EXTENT_DATA_KEY, put("<Q", DISK_BYTENR, 1 << 63), "at no possible address", is_regular,
+        refused=True,
     ),
     "compressed and not written": Lie(
         FS, EXTENT_DATA_KEY, put("<B", EXTENT_TYPE, 2), "though nothing has been", is_compressed

@@ -106,7 +106,8 @@ ROOTS = {
     ),
     "refs": Lie(ROOT, ROOT_ITEM_KEY, put("<I", REFS, 2), "refs are wrong", is_subvolume),
     "root_dirid": Lie(
-        ROOT, ROOT_ITEM_KEY, put("<Q", ROOT_DIRID, 7), "root_dirid is wrong", is_subvolume
+        ROOT, ROOT_ITEM_KEY, put("<Q", ROOT_DIRID, 7), "root_dirid is wrong", is_subvolume,
+        refused=True,
     ),
     "size": Lie(ROOT, ROOT_ITEM_KEY, resize(-1), "size is wrong", is_subvolume, refused=True),
     "no number": Lie(
@@ -117,13 +118,16 @@ ROOTS = {
         ROOT, ROOT_ITEM_KEY, insert(ItemKey((1 << 64) - 8, ROOT_ITEM_KEY, 0), bytes(439)),
         "of no other tree", refused=True,
     ),
-    "size of a reference": Lie(ROOT, ROOT_REF_KEY, resize(1), "its size is wrong"),
-    "short reference": Lie(ROOT, ROOT_REF_KEY, replace(lambda body: body[:9]), "too short"),
+    "size of a reference": Lie(ROOT, ROOT_REF_KEY, resize(1), "its size is wrong", refused=True),
+    "short reference": Lie(
+        ROOT, ROOT_REF_KEY, replace(lambda body: body[:9]), "too short", refused=True
+    ),
     "name of a reference": Lie(
         ROOT, ROOT_BACKREF_KEY, put("<B", 19, ord("/")), "cannot be that of a file"
     ),
     "empty name": Lie(
-        ROOT, ROOT_REF_KEY, replace(lambda body: body[:16] + b"\0\0"), "length of its name"
+        ROOT, ROOT_REF_KEY, replace(lambda body: body[:16] + b"\0\0"), "length of its name",
+        refused=True,
     ),
     "directory": Lie(ROOT, ROOT_BACKREF_KEY, put("<Q", 0, 3), "not in a directory"),
     "subvolumes of a reference": Lie(
@@ -211,10 +215,14 @@ CHUNKS = {
 }  # fmt: skip
 
 OTHERS = {
-    "objectid of checksums": Lie(CSUM, EXTENT_CSUM_KEY, rekey(objectid=5), "that of checksums"),
-    "address of checksums": Lie(CSUM, EXTENT_CSUM_KEY, rekey(by=1), "address is not"),
-    "half a checksum": Lie(CSUM, EXTENT_CSUM_KEY, resize(-1), "not whole checksums"),
-    "no checksums": Lie(CSUM, EXTENT_CSUM_KEY, replace(lambda _: b""), "not whole checksums"),
+    "objectid of checksums": Lie(
+        CSUM, EXTENT_CSUM_KEY, rekey(objectid=5), "that of checksums", refused=True
+    ),
+    "address of checksums": Lie(CSUM, EXTENT_CSUM_KEY, rekey(by=1), "address is not", refused=True),
+    "half a checksum": Lie(CSUM, EXTENT_CSUM_KEY, resize(-1), "not whole checksums", refused=True),
+    "no checksums": Lie(
+        CSUM, EXTENT_CSUM_KEY, replace(lambda _: b""), "not whole checksums", refused=True
+    ),
     "version of quotas": Lie(QUOTA, QGROUP_STATUS_KEY, put("<Q", 0, 2), "version is wrong"),
     "generation of quotas": Lie(
         QUOTA, QGROUP_STATUS_KEY, put("<Q", 8, FUTURE), "generation has not been yet"
