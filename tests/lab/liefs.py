@@ -48,4 +48,3 @@ def fill(root: Path) -> None:
         file.write(os.urandom(64 << 10))
     run("cp", "--reflink=always", work / "large", work / "copy")
     run("btrfs", "filesystem", "sync", root)
-
