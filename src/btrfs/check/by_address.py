@@ -72,7 +72,8 @@ class ByAddress:
         """Return what the trees are compared with."""
         flags = self._source.superblock.incompat_flags
         no_holes = bool(flags & constants.FEATURE_INCOMPAT_NO_HOLES)
-        return Crossings(self._checksums.runs, self._flags, self._uses.hashes, no_holes)
+        uses = self._uses
+        return Crossings(self._checksums.runs, self._flags, uses.hashes, uses.add_uses, no_holes)
 
     def finish(self, walk: TreeWalk, crossings: Crossings | None) -> None:
         """Compare extents with the trees, which have been read.

@@ -83,9 +83,7 @@ class ExtentUses:
         nodes = Referrers.concatenated(
             [walk.node_referrers(), root_referrers(walk.owners, self._fs.nodesize)]
         )
-        self._add(nodes.extent, referrer_hashes(self.hashes, nodes))
-        for part in walk.leaves.parts:
-            self._add(part.extents, part.hashes)
+        self.add_uses(nodes.extent, referrer_hashes(self.hashes, nodes))
         reporter = _Reporter(self._fs, checked, all_seen=all_seen)
         unequal = self._sums.unequal()
         for places in self._groups(unequal[wanted[unequal]]):
@@ -95,7 +93,8 @@ class ExtentUses:
             extents, found = self._found(places)
             reporter.add(differences(expected, found), extents)
 
-    def _add(self, extents: NDArray[np.uint64], hashes: NDArray[np.uint64]) -> None:
+    def add_uses(self, extents: NDArray[np.uint64], hashes: NDArray[np.uint64]) -> None:
+        """Take what refers to extents: their addresses, and its hashes."""
         self._sums.add(self._places.of(extents), hashes)
 
     def _groups(self, places: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:

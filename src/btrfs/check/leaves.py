@@ -97,12 +97,14 @@ class Crossings(NamedTuple):
         runs: Which addresses have checksums.
         flags: Which blocks have the flag FULL_BACKREF.
         hashes: Makes hashes of what refers to extents.
+        add_uses: Takes extents and the hashes of what refers to them.
         no_holes: Whether holes in files may be left out.
     """
 
     runs: ChecksumRuns
     flags: FullBackrefs
     hashes: Hash
+    add_uses: Callable[[Numbers, Numbers], None]
     no_holes: bool
 
 
@@ -196,6 +198,10 @@ class LeafCheck:
 
     def collect(self, decoded: _Decoded) -> None:
         """Keep what decode() returned."""
+        if self._crossings is not None:
+            self._crossings.add_uses(decoded.extents, decoded.hashes)
+            # There may be very many of them.
+            decoded.extents = decoded.hashes = np.empty(0, np.uint64)
         self.parts.append(decoded)
 
     def _files(self, made: _Decoded, asked: AskedLeaves, contents: LeafContents) -> None:
