@@ -13,7 +13,13 @@ where something cannot be read, and leave out what only follows from that.
 """
 
 from btrfs.check.kinds import KINDS as KINDS, Kind as Kind
-from btrfs.check.report import Checked as Checked, Finding as Finding, Progress as Progress
+from btrfs.check.report import (
+    CHECKS as CHECKS,
+    Checked as Checked,
+    Finding as Finding,
+    Progress as Progress,
+    not_checked as not_checked,
+)
 from btrfs.check.run import check as check
 
 __all__ = ["KINDS", "Checked", "Finding", "Kind", "Progress", "check"]

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from btrfs.check.kinds import KINDS
 
-__all__ = ["Checked", "Finding", "Progress", "no_progress"]
+__all__ = ["CHECKS", "Checked", "Finding", "Progress", "no_progress", "not_checked"]
+
+CHECKS = {
+    "superblocks": "superblocks",
+    "trees": "tree blocks and items",
+    "files": "files and directories",
+    "copies": "second copies of tree blocks",
+    "extents": "extents",
+    "free space": "free space",
+    "checksums": "checksums",
+    "chunks": "chunks and devices",
+    "subvolumes": "subvolumes",
+    "log trees": "log trees",
+    "quotas": "quotas",
+    "data": "data",
+}
+"""All checks in the order in which they are made: name, and what is checked."""
 
 Progress = Callable[[int, int], None]
 """Is called with how much is done, and how much there is to do: bytes, or tree blocks."""
@@ -123,3 +139,18 @@ class Checked:
     def remarks(self) -> int:
         """How many remarks there are."""
         return self.totals.total() - self.found
+
+
+def not_checked(done: Iterable[Checked]) -> dict[str, str]:
+    """Return what was not checked, or not all of it.
+
+    Args:
+        done: The records of all checks that were made.
+
+    Returns:
+        Keys of :data:`CHECKS`, and for each why; empty where the check was not asked for.
+    """
+    skipped = {checked.name: checked.skipped for checked in done}
+    return {
+        name: skipped.get(name, "") or "" for name in CHECKS if skipped.get(name, "") is not None
+    }

@@ -40,7 +40,14 @@ if TYPE_CHECKING:
     from btrfs.ondisk.items.base import ItemData
     from btrfs.source.disk.source import DiskSource
 
-__all__ = ["SubvolumeEntry", "Subvolumes", "check_entries", "check_subvolumes", "read_subvolumes"]
+__all__ = [
+    "SubvolumeEntry",
+    "Subvolumes",
+    "check_entries",
+    "check_subvolumes",
+    "may_be_snapshot",
+    "read_subvolumes",
+]
 
 _TREE = constants.ROOT_TREE_OBJECTID
 _TOP_LEVEL = constants.FS_TREE_OBJECTID
@@ -394,7 +401,7 @@ class _Check:
     def entry_of_directory(self, entry: SubvolumeEntry) -> None:
         """Check that an entry belongs to a ROOT_REF, but for those that a snapshot keeps."""
         item = self._found.items.get(entry.tree)
-        if item is None or not item.refs or _may_be_snapshot(item):
+        if item is None or not item.refs or may_be_snapshot(item):
             return
         place = self._found.refs.get((entry.tree, entry.child))
         if place is None or (place.dirid, place.sequence, place.name) != (
@@ -447,6 +454,6 @@ def _is_valid(item: RootItem) -> bool:
     return item.generation_v2 == item.generation
 
 
-def _may_be_snapshot(item: RootItem) -> bool:
+def may_be_snapshot(item: RootItem) -> bool:
     """Return whether a subvolume is a snapshot, or nothing says that it is none."""
     return bool(item.key.offset or item.parent_uuid.int or not item.uuid.int or not _is_valid(item))

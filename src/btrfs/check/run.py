@@ -14,8 +14,8 @@ from btrfs.check.data import check_data
 from btrfs.check.items import ItemFormat, ItemRules
 from btrfs.check.logs import check_logs
 from btrfs.check.report import Checked, Progress, no_progress
-from btrfs.check.roots import check_subvolumes, read_subvolumes
-from btrfs.check.subvolume_files import check_files
+from btrfs.check.roots import check_entries, check_subvolumes, read_subvolumes
+from btrfs.check.subvolume_files import check_files, subvolume_entries
 from btrfs.check.superblocks import check_superblocks
 from btrfs.check.trees import TreeCheck
 from btrfs.check.uuids import check_uuids
@@ -23,6 +23,7 @@ from btrfs.errors import BtrfsError, TreeNotFoundError
 from btrfs.ondisk import constants
 
 if TYPE_CHECKING:
+    from btrfs.check.tree_walk import TreeWalk
     from btrfs.filesystem import FileSystem
     from btrfs.source.damage import Damage, LostKeys
     from btrfs.source.disk.source import DiskSource
@@ -122,7 +123,7 @@ class _Checks:
         yield self._qualified(checked, _ALLOCATION)
         if not quick:
             with self._timed("subvolumes") as checked:
-                self._subvolumes(checked)
+                self._subvolumes(walk, checked)
             yield self._qualified(checked, {constants.UUID_TREE_OBJECTID})
             with self._timed("log trees") as checked:
                 check_logs(fs, source, log_walk.blocks(), block_groups, checked)
@@ -132,9 +133,11 @@ class _Checks:
                 self._data(checked, all_copies=all_copies)
             yield self._qualified(checked, {constants.CSUM_TREE_OBJECTID})
 
-    def _subvolumes(self, checked: Checked) -> None:
+    def _subvolumes(self, walk: TreeWalk, checked: Checked) -> None:
         found = read_subvolumes(self._fs, self._source)
         check_subvolumes(self._fs, self._source, found, checked)
+        entries = subvolume_entries(self._fs, walk)
+        check_entries(self._fs, self._source, found, entries, checked)
         check_uuids(self._fs, self._source, found, checked)
 
     def _data(self, checked: Checked, *, all_copies: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,10 @@ from btrfs.check.leaves import LeafProblem
 from btrfs.check.names import NameProblem, NameRows, compare_names, name_table
 from btrfs.check.report import Checked
 from btrfs.check.rereading import reread
+from btrfs.check.roots import SubvolumeEntry, may_be_snapshot
+from btrfs.ondisk import constants
+from btrfs.ondisk.items.directory import DirIndex
+from btrfs.ondisk.key import Key
 from btrfs.ondisk.text import counted
 from btrfs.ownership.root_sets import first_bit
 
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem
     from btrfs.source.disk.source import DiskSource
 
-__all__ = ["check_files"]
+__all__ = ["check_files", "subvolume_entries"]
 
 _MEMORY_OF_NAMES = 256 << 20
 
@@ -54,6 +59,29 @@ def check_files(fs: FileSystem, walk: TreeWalk, checked: Checked, *, no_holes: b
             f"what joins leaves is not checked in {counted(incomplete, 'subvolume')} of which not"
             " all can be read"
         )
+
+
+def subvolume_entries(fs: FileSystem, walk: TreeWalk) -> Iterator[SubvolumeEntry]:
+    """Yield the entries of directories that lead to subvolumes, but for those in snapshots.
+
+    Args:
+        fs: The filesystem.
+        walk: The trees, which have been read.
+    """
+    wanted = walk.live & ~walk.incomplete
+    for bit, owner in enumerate(walk.owners):
+        # A snapshot keeps the entries of subvolumes that are only in its original.
+        if owner.item is not None and may_be_snapshot(owner.item):
+            wanted &= ~(1 << bit)
+    leaf, *columns = walk.small_rows("subvolumes")
+    for mask, dirid, sequence, child in zip(
+        _masks(walk, leaf), *(column.tolist() for column in columns), strict=True
+    ):
+        for owner in walk.trees_of(mask & wanted):
+            key = Key(dirid, constants.DIR_INDEX_KEY, sequence)
+            for item in fs.search(owner.tree, key, key):
+                if isinstance(item, DirIndex):
+                    yield SubvolumeEntry(owner.tree, dirid, sequence, item.name, child)
 
 
 class _FileFindings:

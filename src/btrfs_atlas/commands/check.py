@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Check a btrfs filesystem that is not mounted, and tell what is wrong with it. Nothing is written.
-Superblocks, all trees with all their items, extents, free space and chunks are checked, each by
+All trees are put together: superblocks, blocks and items, files and directories, extents with what
+refers to them, free space, checksums, chunks, subvolumes, log trees and quotas are checked, each by
 itself and against the others; data and second copies if that is asked for."""
 
 _EPILOG = """\
-The exit status is 0 if nothing is wrong, 1 if there is damage, also such that another copy makes
-good, and 2 if the filesystem cannot be read at all or is mounted for writing."""
+The last lines say whether anything is wrong, and what was not checked; "Clean" is only said where
+everything was. The exit status is 0 if nothing is wrong in what was checked, 1 if there is damage,
+also such that another copy makes good, and 2 if the filesystem cannot be read at all or is mounted
+for writing."""
 
 FAILED = 2
 """Exit status where nothing could be checked."""
@@ -41,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="a device of the filesystem or an image of it, or several that are members of it, or a"
         " dump made by btrfs-image, or a folder on the filesystem if it is mounted read-only",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="check blocks and items one by one, and space, but not how files, subvolumes and"
+        " extents hang together",
     )
     parser.add_argument(
         "--all-copies",
@@ -130,7 +139,7 @@ def _watched(fs: FileSystem, args: argparse.Namespace) -> Iterator[Checked]:
     def show(done: int, total: int) -> None:
         bars[-1](done, total)
 
-    checks = check(fs, all_copies=args.all_copies, data=args.data, progress=show)
+    checks = check(fs, quick=args.quick, all_copies=args.all_copies, data=args.data, progress=show)
     while True:
         with ProgressBar("Checking") as bar:
             bars.append(bar)
@@ -158,7 +167,7 @@ def _print(fs: FileSystem, checks: Iterable[Checked], args: argparse.Namespace) 
             _print_details(checked)
     for note in fs.notes[len(told) :]:
         print(f"Note: {one_line(note)}")
-    print(_verdict(fs, done))
+    print("\n".join(_verdict(fs, done)))
     for advice in _advice(done):
         print(f"Hint: {advice}")
     return sum(checked.found for checked in done)
@@ -186,28 +195,47 @@ def _status(checked: Checked) -> str:
 
     if checked.found:
         return counted(checked.found, "finding")
+    if checked.remarks:
+        return counted(checked.remarks, "remark")
     if checked.skipped is None:
         return "ok"
     return "partly checked" if any(checked.counts.values()) else "not checked"
 
 
-_IF_WANTED = {"copies": "second copies", "data": "data"}
-"""The checks that are only made on request, and what they read."""
+_OPTIONS = {"copies": "--all-copies", "data": "--data"}
+"""The options that ask for a check; the others are left out by --quick."""
 
 
-def _verdict(fs: FileSystem, done: Sequence[Checked]) -> str:
+def _verdict(fs: FileSystem, done: Sequence[Checked]) -> Iterator[str]:
+    """Yield lines that say whether anything is wrong, and what has not been looked at."""
     from btrfs.ondisk.text import counted
 
     found = sum(checked.found for checked in done)
+    left_out = _left_out(done)
     if found:
         recovered = sum(checked.recovered for checked in done)
         good = f", {recovered:,} of them made good by another copy" if recovered else ""
         readable = "" if fs.lost else " All metadata can be read."
-        return f"Damaged: {counted(found, 'finding')}{good}.{readable}"
-    read = {checked.name for checked in done if _status(checked) != "not checked"}
-    unread = [what for name, what in _IF_WANTED.items() if name not in read]
-    words = f" ({' and '.join(unread)} not read)" if unread else ""
-    return f"Clean: nothing is wrong{words}."
+        yield f"Damaged: {counted(found, 'finding')}{good}.{readable}"
+    elif left_out:
+        yield "No damage in what was checked."
+    else:
+        yield "Clean: everything was checked, and nothing is wrong."
+    if left_out:
+        yield f"Not checked: {'; '.join(left_out)}."
+
+
+def _left_out(done: Sequence[Checked]) -> list[str]:
+    """Return what was not checked, each with the reason or the option that asks for it."""
+    from btrfs.check import CHECKS, not_checked
+
+    partly = {checked.name for checked in done if _status(checked) == "partly checked"}
+    lines = []
+    for name, why in not_checked(done).items():
+        what = f"a part of {CHECKS[name]}" if name in partly else CHECKS[name]
+        reason = why or _OPTIONS.get(name, "left out by --quick")
+        lines.append(f"{what} ({reason})")
+    return lines
 
 
 def _advice(checks: Iterable[Checked]) -> list[str]:
@@ -236,12 +264,15 @@ def _write_json(fs: FileSystem, checks: Iterable[Checked]) -> int:
 
     done = list(checks)
     found = sum(checked.found for checked in done)
+    left_out = _left_out(done)
     answer = {
         "fsid": str(fs.fsid),
         "generation": fs.fs_info().generation,
-        "verdict": "damaged" if found else "clean",
+        "verdict": "damaged" if found else "no damage found" if left_out else "clean",
+        "not_checked": left_out,
         "notes": fs.notes,
         "findings": found,
+        "remarks": sum(checked.remarks for checked in done),
         "checks": [_plain(checked) for checked in done],
     }
     json.dump(answer, sys.stdout, indent=2)
