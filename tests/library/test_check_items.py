@@ -28,7 +28,7 @@ from btrfs.ondisk.constants import (
     XATTR_ITEM_KEY,
 )
 from tests import support
-from tests.lab.lies import ItemKey
+from tests.lab.lies import ItemKey, Liar
 from tests.library.item_lies import (
     Lie,
     add,
@@ -47,6 +47,9 @@ pytestmark = pytest.mark.skipif(bool(os.getuid()), reason="makes filesystems")
 
 SECTOR = 4096
 FUTURE = 1 << 40
+
+# Of struct btrfs_header.
+BLOCK_FLAGS = 56
 
 # Where fields are: struct btrfs_inode_item, btrfs_dir_item, btrfs_file_extent_item.
 SIZE, NLINK, MODE, FLAGS = 16, 40, 52, 64
@@ -381,3 +384,16 @@ def test_lie(sound: Path, tmp_path: Path, name: str) -> None:
     assert tells(found, lie, key), "\n".join(f"{each.kind}: {each}" for each in found)
     if lie.refused:
         assert is_refused(image, tmp_path / "mounted")
+
+
+@pytest.mark.parametrize("index", [0, -1])
+def test_flag_of_a_block(sound: Path, tmp_path: Path, index: int) -> None:
+    """A node, or a leaf, that says that it has not been written."""
+    image = tmp_path / "image"
+    support.run("cp", "--sparse=always", sound, image)
+    liar = Liar([image])
+    vaddr = liar.blocks(FS)[index].vaddr
+    liar.change_block(vaddr, lambda block: struct.pack_into("<B", block, BLOCK_FLAGS, 0))
+    (finding,) = findings(image)
+    assert (finding.kind, finding.vaddr, finding.tree) == ("block-unwritten", vaddr, FS)
+    assert is_refused(image, tmp_path / "mounted")

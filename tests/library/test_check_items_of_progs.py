@@ -36,7 +36,7 @@ def test_made_with_files_in_it(tmp_path: Path, nodesize: int) -> None:
     write(tmp_path / "files")
     image = tmp_path / "image"
     support.run("truncate", "-s", "256M", image)
-    support.run("mkfs.btrfs", "-q", "-n", nodesize, "-r", tmp_path / "files", image)
+    support.run("mkfs.btrfs", "-q", "-n", str(nodesize), "-r", tmp_path / "files", image)
     assert damaged_items(image) == []
 
 

@@ -77,6 +77,10 @@ KINDS = {
     "block-damaged": Kind("tree blocks, or copies of them, that do not pass the checks", _SCRUB),
     "keys-lost": Kind("items that cannot be read from any copy", _RESCUE),
     "block-owner": Kind("tree blocks that say that they belong to another tree", _BACKUP),
+    "block-unwritten": Kind(
+        "tree blocks that say that they have not been written: the kernel does not read them",
+        _RESCUE,
+    ),
     "item-damaged": Kind("items that cannot be what they should be", _BACKUP),
     "tree-missing": Kind("trees that there must be, but are not", _RESCUE),
     "key-type": Kind("items in a tree that such items do not belong in", _BACKUP),

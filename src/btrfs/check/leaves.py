@@ -23,6 +23,7 @@ from btrfs.check.inodes import (
 )
 from btrfs.check.items import ItemRules
 from btrfs.check.items.entries import EntryRows, entry_rows, link_rows
+from btrfs.check.items.headers import are_unwritten
 from btrfs.check.names import NameHashes, sums_by_leaf
 from btrfs.check.pairing import Hash, Numbers
 from btrfs.check.pieces import Pieces, pieces_of_files
@@ -117,6 +118,7 @@ class _Decoded:
         is_read: Which of them could be read.
         owner: Owner in the header of each.
         items: How many items each has.
+        unwritten: Which of them lack the flag of blocks that have been written.
         problems: What is wrong.
         inodes: Rows of inodes that may go on in other leaves.
         names: Sums of names, by leaf.
@@ -131,6 +133,7 @@ class _Decoded:
     is_read: NDArray[np.bool_]
     owner: NDArray[np.uint64]
     items: NDArray[np.uint32]
+    unwritten: NDArray[np.bool_]
     problems: list[LeafProblem]
     inodes: list[InodeRows]
     names: Numbers
@@ -179,6 +182,7 @@ class LeafCheck:
         made.is_read[leaves.read] = True
         made.owner[leaves.read] = leaves.headers["owner"]
         made.items[leaves.read] = leaves.headers["nritems"]
+        made.unwritten[leaves.read] = are_unwritten(leaves.headers)
         family = self._family()[set_ids]
         for tree in np.unique(family[leaves.read]).tolist():
             chosen = family[leaves.block] == tree
@@ -236,6 +240,7 @@ def _nothing(count: int) -> _Decoded:
         np.zeros(count, np.bool_),
         np.zeros(count, np.uint64),
         np.zeros(count, np.uint32),
+        np.zeros(count, np.bool_),
         [],
         [],
         np.zeros(count, np.uint64),

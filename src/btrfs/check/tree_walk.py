@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btrfs.check.items import ItemRules
+from btrfs.check.items.headers import are_unwritten
 from btrfs.check.leaves import FILES, Crossings, LeafCheck, SmallRows
 from btrfs.check.pairing import Numbers
 from btrfs.check.referrers import Referrers, block_referrers
@@ -54,6 +55,7 @@ class _Nodes:
     owners: list[tuple[NDArray[np.uint64], NDArray[np.uint64], SetIds]] = field(
         default_factory=list
     )
+    unwritten: list[tuple[Numbers, SetIds]] = field(default_factory=list)
     referrers: list[Referrers] = field(default_factory=list)
 
 
@@ -232,6 +234,17 @@ class TreeWalk:
             for address in vaddr[(owner == named) & (set_ids == set_id)].tolist():
                 yield address, tree, named
 
+    def unwritten(self) -> Iterator[tuple[int, int]]:
+        """Yield blocks that lack the flag of blocks that have been written: address, and tree."""
+        lacking = [part.unwritten for part in self._leaves.parts]
+        leaves = np.flatnonzero(np.concatenate([np.zeros(0, np.bool_), *lacking]))
+        vaddr = self.graph.leaves().vaddr[leaves].astype(np.uint64)
+        for some, set_ids in ((vaddr, self.leaf_sets[leaves]), *self._nodes.unwritten):
+            for address, set_id in zip(some.tolist(), set_ids.tolist(), strict=True):
+                mask = self.sets.masks[set_id]
+                if mask:
+                    yield address, self.owners[first_bit(mask)].tree
+
     def _headers(self) -> tuple[Numbers, Numbers, SetIds]:
         """Return owner, address and set of roots of all blocks that were read."""
         leaves = self.graph.leaves()
@@ -267,6 +280,8 @@ class TreeWalk:
         self._nodes.owners.append(
             (read["owner"].copy(), read["bytenr"].copy(), set_ids[found.read])
         )
+        lacking = are_unwritten(read)
+        self._nodes.unwritten.append((read["bytenr"][lacking], set_ids[found.read][lacking]))
         if self._crossings is not None:
             flags, nodesize = self._crossings.flags, self._format.nodesize
             self._nodes.referrers.append(block_referrers(nodes, found, flags, nodesize))

@@ -111,6 +111,13 @@ class TreeCheck:
                 tree=tree,
                 vaddr=vaddr,
             )
+        for vaddr, tree in walk.unwritten():
+            self._checked.add(
+                "block-unwritten",
+                f"tree block at {vaddr} in {_name(tree)}: its flag WRITTEN is not set",
+                tree=tree,
+                vaddr=vaddr,
+            )
         for tree_owner, row in zip(walk.owners, walk.details(), strict=True):
             self._checked.details.append({**row, "name": _name_of(tree_owner)})
         counts = self._checked.counts
