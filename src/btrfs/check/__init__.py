@@ -6,9 +6,9 @@
             for finding in checked.findings:
                 print(finding)
 
-There are nine checks, a module for each or two: superblocks, trees, copies, extents, free space,
-chunks, subvolumes, log trees, data. :mod:`btrfs.check.run` does one after the other. They go on
-where something cannot be read, and leave out what only follows from that.
+There are ten checks, a module for each or two: superblocks, trees, copies, extents, free space,
+chunks, subvolumes, log trees, quotas, data. :mod:`btrfs.check.run` does one after the other. They
+go on where something cannot be read, and leave out what only follows from that.
 :data:`btrfs.check.KINDS` explains each kind of finding.
 """
 

@@ -54,6 +54,14 @@ _LOG = (
     "mount -o ro,rescue=nologreplay shows the last commit; btrfs rescue zero-log DEVICE throws away"
     " what was synced after it, half a minute at most, so that it can be mounted again"
 )
+_RESCAN = (
+    "btrfs quota rescan counts anew; for simple quotas, btrfs quota disable and btrfs quota enable"
+    " --simple begin anew"
+)
+_QUOTA = (
+    "btrfs quota disable removes all groups, so note the limits before; then btrfs quota enable"
+    " makes new ones"
+)
 _UUIDS = "mount it once with -o rescan_uuid_tree, which makes the UUID tree right"
 
 KINDS = {
@@ -200,6 +208,16 @@ KINDS = {
     "log-overlaps": Kind("log trees that use the same space twice", _LOG),
     "log-checksum": Kind("data in log trees without checksums: it cannot be read", _LOG),
     "log-directory": Kind("log trees with impossible ranges of names", _LOG),
+    # quotas
+    "quota-number": Kind("quota groups that are not counted right", _RESCAN, True),
+    "quota-group-missing": Kind("subvolumes without a quota group", _RESCAN, True),
+    "quota-group-alone": Kind(
+        "quota groups of subvolumes that do not exist",
+        "btrfs qgroup destroy removes one, btrfs qgroup clear-stale all of them",
+        True,
+    ),
+    "quota-group-half": Kind("quota groups with only one of numbers and limits", _QUOTA, True),
+    "quota-relation": Kind("members of quota groups that cannot be", _QUOTA, True),
     # data
     "data-damaged": Kind("data that does not agree with its checksum", _BAD_FILE),
     "data-unreadable": Kind("data that cannot be read", _BAD_FILE),

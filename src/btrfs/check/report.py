@@ -150,7 +150,6 @@ def not_checked(done: Iterable[Checked]) -> dict[str, str]:
     Returns:
         Keys of :data:`CHECKS`, and for each why; empty where the check was not asked for.
     """
-    skipped = {checked.name: checked.skipped for checked in done}
-    return {
-        name: skipped.get(name, "") or "" for name in CHECKS if skipped.get(name, "") is not None
-    }
+    skipped: dict[str, str | None] = dict.fromkeys(CHECKS, "")
+    skipped.update((checked.name, checked.skipped) for checked in done)
+    return {name: why for name, why in skipped.items() if why is not None}

@@ -13,8 +13,9 @@ from btrfs.check.copies import check_copies
 from btrfs.check.data import check_data
 from btrfs.check.items import ItemFormat, ItemRules
 from btrfs.check.logs import check_logs
+from btrfs.check.quotas import check_quotas
 from btrfs.check.report import Checked, Progress, no_progress
-from btrfs.check.roots import check_entries, check_subvolumes, read_subvolumes
+from btrfs.check.roots import Subvolumes, check_entries, check_subvolumes, read_subvolumes
 from btrfs.check.subvolume_files import check_files, subvolume_entries
 from btrfs.check.superblocks import check_superblocks
 from btrfs.check.trees import TreeCheck
@@ -123,22 +124,26 @@ class _Checks:
         yield self._qualified(checked, _ALLOCATION)
         if not quick:
             with self._timed("subvolumes") as checked:
-                self._subvolumes(walk, checked)
+                subvolumes = self._subvolumes(walk, checked)
             yield self._qualified(checked, {constants.UUID_TREE_OBJECTID})
             with self._timed("log trees") as checked:
                 check_logs(fs, source, log_walk.blocks(), block_groups, checked)
+            yield checked
+            with self._timed("quotas") as checked:
+                check_quotas(fs, source, subvolumes, walk.blocks(), checked, self._progress)
             yield checked
         if data:
             with self._timed("data") as checked:
                 self._data(checked, all_copies=all_copies)
             yield self._qualified(checked, {constants.CSUM_TREE_OBJECTID})
 
-    def _subvolumes(self, walk: TreeWalk, checked: Checked) -> None:
+    def _subvolumes(self, walk: TreeWalk, checked: Checked) -> Subvolumes:
         found = read_subvolumes(self._fs, self._source)
         check_subvolumes(self._fs, self._source, found, checked)
         entries = subvolume_entries(self._fs, walk)
         check_entries(self._fs, self._source, found, entries, checked)
         check_uuids(self._fs, self._source, found, checked)
+        return found
 
     def _data(self, checked: Checked, *, all_copies: bool) -> None:
         try:
