@@ -33,7 +33,7 @@ from btrfs.source.disk.node import Header
 if TYPE_CHECKING:
     from btrfs.check.report import Checked, Progress
     from btrfs.check.roots import Subvolumes
-    from btrfs.check.trees import Blocks
+    from btrfs.check.tree_walk import BlockTable
     from btrfs.filesystem import FileSystem
     from btrfs.source.disk.source import DiskSource
 
@@ -91,7 +91,7 @@ def check_quotas(
     fs: FileSystem,
     source: DiskSource,
     found: Subvolumes,
-    blocks: Blocks,
+    blocks: BlockTable,
     checked: Checked,
     progress: Progress,
 ) -> None:
@@ -213,7 +213,7 @@ def _full_numbers(scanned: Scan, groups: _Groups) -> dict[int, _Numbers]:
 
 
 def _simple_numbers(
-    fs: FileSystem, source: DiskSource, groups: _Groups, first: int, blocks: Blocks
+    fs: FileSystem, source: DiskSource, groups: _Groups, first: int, blocks: BlockTable
 ) -> dict[int, _Numbers] | None:
     """Return how much groups own that was written from a generation on; None if it is not known."""
     try:
@@ -240,7 +240,7 @@ def _owned_data(fs: FileSystem, first: int) -> dict[int, int]:
     return owned
 
 
-def _owned_blocks(source: DiskSource, first: int, blocks: Blocks) -> dict[int, int]:
+def _owned_blocks(source: DiskSource, first: int, blocks: BlockTable) -> dict[int, int]:
     """Return the bytes of tree blocks that each tree owns.
 
     Raises:
