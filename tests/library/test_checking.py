@@ -618,7 +618,7 @@ def test_damaged_copy_of_data(tmp_path: Path) -> None:
     assert kinds(checks) == {"data-damaged": 1}
     (finding,) = checks["data"].findings
     assert finding.recovered
-    assert finding.message.endswith("; another copy is right; in file")
+    assert finding.message.endswith("; another copy is right; in /file")
     assert (finding.device, finding.paddr) == (
         str(made.images[second.devid - 1]),
         second.paddr,

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["check_data"]
 
 _SECTORS_PER_READ = 1024
-_NAMED_FILES = 10
-"""Damaged places of which the files are looked for."""
 
 
 class _Sectors(NamedTuple):
@@ -104,14 +102,16 @@ def check_data(
 
 
 def _add(bad: _Bad, files: FileFinder, checked: Checked) -> None:
-    names = files.at(bad.vaddr) if checked.found < _NAMED_FILES else ""
+    kind = "data-damaged" if bad.why == _WRONG else "data-unreadable"
+    found = files.at(bad.vaddr, bad.length) if checked.has_room(kind) else None
     checked.add(
-        "data-damaged" if bad.why == _WRONG else "data-unreadable",
+        kind,
         f"{bad.length} bytes at {bad.vaddr} ({bad.device} at {bad.paddr})"
         f"{'' if bad.why == _WRONG else f': {bad.why}'}"
         f"{'; another copy is right' if bad.recovered else ''}"
-        f"{f'; in {names}' if names else ''}",
+        f"{'' if found is None else f'; {found}'}",
         recovered=bad.recovered,
+        path=found.readers[0] if found is not None and found.readers else None,
         vaddr=bad.vaddr,
         device=bad.device,
         paddr=bad.paddr,

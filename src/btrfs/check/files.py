@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
+from btrfs.check.file_paths import FilePaths
 from btrfs.errors import BtrfsError
-from btrfs.ondisk.columns import Columns
-from btrfs.ondisk.constants import ULLONG_MAX
-from btrfs.ondisk.items.extent import ExtentItem
-from btrfs.ondisk.key import Key
-from btrfs.ownership.paths import Paths
+from btrfs.ownership.backref_walk import BackrefWalk, FileRef
+from btrfs.ownership.extent_refs import extent_at
 
 if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem
 
-__all__ = ["FileFinder"]
-
-_MAX_EXTENT = 128 << 20
-"""No extent of data is longer (BTRFS_MAX_EXTENT_SIZE)."""
+__all__ = ["FileFinder", "FilesAt"]
 
 _MAX_NAMES = 3
+_MAX_PLACES = 100
+"""Places in files that are looked at for one piece of data."""
+
+
+class FilesAt(NamedTuple):
+    """The files that have to do with a piece of data.
+
+    Attributes:
+        readers: Names of files that the piece is part of: their content is concerned.
+        keepers: Names of files that use other parts of the same extent: it cannot be freed while
+            they do, but their content is whole.
+    """
+
+    readers: list[str]
+    keepers: list[str]
+
+    def __str__(self) -> str:
+        parts = []
+        if self.readers:
+            parts.append(f"in {_listed(self.readers)}")
+        if self.keepers:
+            verb = "keeps" if len(self.keepers) == 1 else "keep"
+            whole = "its own content is" if len(self.keepers) == 1 else "their own contents are"
+            names = _listed(self.keepers)
+            parts.append(f"{names} {verb} the extent that it is in, but {whole} whole")
+        return "; ".join(parts) if parts else "no file is known to use it"
+
+
+def _listed(names: list[str]) -> str:
+    shown = names[:_MAX_NAMES]
+    if len(names) > len(shown):
+        shown = [*shown, f"{len(names) - len(shown)} more"]
+    return ", ".join(shown[:-1]) + (" and " if shown[1:] else "") + shown[-1]
 
 
 class FileFinder:
@@ -33,53 +60,36 @@ class FileFinder:
 
     def __init__(self, fs: FileSystem) -> None:
         self._fs = fs
-        self._paths = Paths(fs)
-        self._known: tuple[int, int, str] = (0, 0, "")
+        self._paths = FilePaths(fs)
 
-    def at(self, vaddr: int) -> str:
-        """Return the names of some files that use a byte of data; empty if none can be found.
+    def at(self, vaddr: int, length: int) -> FilesAt:
+        """Return the files that use some bytes of data, or others of the same extent.
 
         Args:
-            vaddr: Virtual address of the byte.
+            vaddr: Virtual address of the first byte.
+            length: How many bytes.
         """
-        start, end, names = self._known
-        if not start <= vaddr < end:
-            try:
-                start, end = self._extent_at(vaddr)
-                names = self._names(start) if end else ""
-            except (BtrfsError, OSError):
-                # What leads to the names is damaged, too.
-                names = ""
-            self._known = (start, end, names)
+        end = vaddr + length
+        readers: dict[str, None] = {}
+        keepers: dict[str, None] = {}
+        try:
+            while vaddr < end:
+                extent = extent_at(self._fs, vaddr)
+                part = min(end, extent.vaddr + extent.length) - vaddr
+                walk = BackrefWalk(self._fs)
+                offset = vaddr - extent.vaddr
+                read, _ = walk.files(extent, offset, _MAX_PLACES, part)
+                kept, _ = walk.files(extent, None, _MAX_PLACES)
+                readers.update(dict.fromkeys(self._names(read)))
+                keepers.update(dict.fromkeys(self._names(kept)))
+                vaddr += part
+        except (BtrfsError, OSError, IndexError):
+            # What leads to the names is damaged, too; or the rest is in no extent.
+            pass
+        return FilesAt(list(readers), [name for name in keepers if name not in readers])
+
+    def _names(self, places: Iterable[FileRef]) -> list[str]:
+        names: list[str] = []
+        for tree, inum in dict.fromkeys((place.tree, place.inum) for place in places):
+            names += self._paths.all_of_inode(tree, inum) or ["a deleted file"]
         return names
-
-    def _extent_at(self, vaddr: int) -> tuple[int, int]:
-        """Return where the extent begins and ends that holds an address; twice 0 if none does."""
-        first = Key(max(0, vaddr - _MAX_EXTENT), 0, 0)
-        last = Key(vaddr, 255, ULLONG_MAX)
-        parts: list[Columns] = list(self._fs.columns(ExtentItem, first, last))
-        if not parts:
-            return 0, 0
-        start, length = int(parts[-1]["vaddr"][-1]), int(parts[-1]["length"][-1])
-        return (start, start + length) if vaddr < start + length else (0, 0)
-
-    def _names(self, start: int) -> str:
-        """Return the names of files that have a piece of an extent."""
-        names = []
-        shared = 0
-        for extent in self._fs.extents(start, start, load_data_refs=True):
-            for ref in getattr(extent, "extent_data_refs", []):
-                names += [self._name(ref.root, path) for path in self._of(ref.root, ref.objectid)]
-            shared += len(getattr(extent, "shared_data_refs", []))
-        shown = list(np.unique(names))[:_MAX_NAMES]
-        if len(names) > len(shown) or shared:
-            shown.append("others")
-        return " and ".join(shown)
-
-    def _of(self, tree: int, inum: int) -> list[bytes]:
-        return list(self._paths.of_inode(tree, inum)) or [b"a deleted file"]
-
-    def _name(self, tree: int, path: bytes) -> str:
-        subvolume = self._paths.of_subvolume(tree)
-        whole = path if not subvolume else subvolume + b"/" + path
-        return whole.decode(errors="backslashreplace")

@@ -70,7 +70,7 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         parts = [self.message]
-        if self.path is not None:
+        if self.path is not None and self.path not in self.message:
             parts.append(f" ({self.path})")
         if self.found is not None:
             parts.append(f": {self.found}")

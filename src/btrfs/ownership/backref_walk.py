@@ -68,6 +68,10 @@ class _Use(NamedTuple):
     offset: int
 
 
+_Part = tuple[int, int]
+"""A part of an extent: the offset of its first byte, and how many bytes it has."""
+
+
 class BackrefWalk:
     """Follows references upwards, and remembers what it came across.
 
@@ -145,20 +149,21 @@ class BackrefWalk:
     # Downwards, to the files that use data.
 
     def files(
-        self, extent: ExtentRefs, offset: int | None, limit: int
+        self, extent: ExtentRefs, offset: int | None, limit: int, length: int = 1
     ) -> tuple[list[FileRef], int]:
         """Return the first places in files that use an extent of data, and how many there are.
 
         Args:
             extent: The extent.
-            offset: The byte in it, in bytes from its beginning; None for any.
+            offset: The first byte in it, in bytes from its beginning; None for any.
             limit: How many places to return.
+            length: How many bytes from there on, of which one is enough.
         """
         self.complete &= extent.complete
         total = 0
         files: list[FileRef] = []
         for pointer, known in self._leaves(extent):
-            uses = self._uses(pointer, extent, offset)
+            uses = self._uses(pointer, extent, None if offset is None else (offset, length))
             trees = known | self.trees_of(pointer.vaddr) if uses else known
             total += len(uses) * len(trees)
             found = (FileRef(tree, *use) for tree, use in product(sorted(trees), uses))
@@ -179,8 +184,8 @@ class BackrefWalk:
                 leaves.setdefault(parent, (_pointer(block), set()))
         return leaves.values()
 
-    def _uses(self, pointer: Pointer, extent: ExtentRefs, offset: int | None) -> list[_Use]:
-        """Return the uses of an extent, or of a byte of it, in a leaf."""
+    def _uses(self, pointer: Pointer, extent: ExtentRefs, part: _Part | None) -> list[_Use]:
+        """Return the uses of an extent, or of a part of it, in a leaf."""
         leaf = self._read(pointer)
         if not isinstance(leaf, Leaf):
             return []
@@ -188,13 +193,13 @@ class BackrefWalk:
         uses = []
         for header, data in leaf.items(0, KEY_MAX):
             if header.type == constants.EXTENT_DATA_KEY and data[_DISK_BYTENR] == disk_bytenr:
-                place = self._place(header, data, offset)
+                place = self._place(header, data, part)
                 if place is not None:
                     uses.append(_Use(header.objectid, place))
         return uses
 
-    def _place(self, header: SearchHeader, data: Bytes, offset: int | None) -> int | None:
-        """Return where in its file a file extent item has a byte of its extent, if it has.
+    def _place(self, header: SearchHeader, data: Bytes, part: _Part | None) -> int | None:
+        """Return where in its file a file extent item has a part of its extent, if it has.
 
         That is check_extent_in_eb() in fs/btrfs/backref.c.
         """
@@ -206,10 +211,12 @@ class BackrefWalk:
         if item.type == constants.FILE_EXTENT_INLINE:
             return None
         encoded = item.compression or item.encryption or item.other_encoding
-        if offset is None or encoded:
+        if part is None or encoded:
             return item.logical_offset
-        within = offset - item.offset
-        return item.logical_offset + within if 0 <= within < item.num_bytes else None
+        offset, length = part
+        first = max(offset - item.offset, 0)
+        end = min(offset + length - item.offset, item.num_bytes)
+        return item.logical_offset + first if first < end else None
 
     def leaf_at(self, vaddr: int) -> Leaf | None:
         """Return the leaf at an address; None if there is none that can be read."""
