@@ -69,7 +69,7 @@ def finding_of(image: Path) -> Finding:
 @pytest.mark.parametrize(
     ("name", "offset", "words", "path"),
     [
-        ("file", 0, "in /copy and /file", "/copy"),
+        ("file", 0, "in /file and /copy", "/file"),
         (
             "file",
             HOLE,
