@@ -201,7 +201,9 @@ KINDS = {
     ),
     # log trees
     "log-alone": Kind(
-        "log trees of subvolumes that do not exist", "the next mount passes over them", True
+        "log trees of subvolumes that do not exist",
+        "the next mount passes over them; what was synced is gone with the subvolume",
+        True,
     ),
     "log-outside": Kind("log trees that use what is not in a block group of their kind", _LOG),
     "log-in-use": Kind("log trees that use what something else has already", _LOG),

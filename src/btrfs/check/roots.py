@@ -403,12 +403,10 @@ class _Check:
         item = self._found.items.get(entry.tree)
         if item is None or not item.refs or may_be_snapshot(item):
             return
-        place = self._found.refs.get((entry.tree, entry.child))
-        if place is None or (place.dirid, place.sequence, place.name) != (
-            entry.dirid,
-            entry.sequence,
-            entry.name,
-        ):
+        pair = entry.tree, entry.child
+        # Where the two do not agree, that is what is reported.
+        places = (self._found.refs.get(pair), self._found.backrefs.get(pair))
+        if not any(place is not None and _leads_to(place, entry) for place in places):
             self._add(
                 "subvolume-entry-alone",
                 entry.child,
@@ -441,6 +439,12 @@ class _Check:
     def _is_lost(self, tree: int, key: Key) -> bool:
         """Return whether an item may be there that could not be read."""
         return any(lost.overlaps(tree, key, key) for lost in self._source.log.lost)
+
+
+def _leads_to(place: RootRef | RootBackref, entry: SubvolumeEntry) -> bool:
+    """Return whether a reference is to this entry of a directory."""
+    found = (place.dirid, place.sequence, place.name)
+    return found == (entry.dirid, entry.sequence, entry.name)
 
 
 def _described(place: RootRef | RootBackref) -> str:
