@@ -17,7 +17,7 @@ from btrfs.ondisk.constants import (
     INODE_REF_KEY,
 )
 from btrfs.ownership.extents import data_extents, reference_table
-from btrfs.ownership.names import _pieces, name_parts
+from btrfs.ownership.names import pieces_of, name_parts
 from btrfs.ownership.references import PREALLOCATED, reference_rows
 from btrfs.ownership.root_sets import RootSets, mask_of
 from btrfs.ownership.tables import TableBuilder
@@ -148,7 +148,7 @@ def test_pieces_of_a_buffer(places: list[tuple[int, int]]) -> None:
     begin = np.array([at for at, _ in places], np.int64)
     length = np.array([size for _, size in places], np.uint16)
     expected = b"".join(bytes(range(at, at + size)) for at, size in places)
-    assert _pieces(buffer, begin, length).tobytes() == expected
+    assert pieces_of(buffer, begin, length).tobytes() == expected
 
 
 KEYS = st.integers(1, 2**136 - 1)
