@@ -12,7 +12,9 @@ from hypothesis import given, strategies as st
 from btrfs.check.items import ItemFormat, ItemRules, Problem
 from btrfs.ondisk.columns import ItemBatch
 from btrfs.ondisk.constants import (
+    BLOCK_GROUP_DATA,
     BLOCK_GROUP_TREE_OBJECTID,
+    CHUNK_ITEM_KEY,
     CHUNK_TREE_OBJECTID,
     CSUM_TREE_OBJECTID,
     DEV_TREE_OBJECTID,
@@ -204,3 +206,19 @@ def test_random_items(tree: int, leaves: list[list[Item]], incompat_flags: int) 
     ]
     together = problems(tree, leaves, incompat_flags)
     assert sorted(map(str, together)) == sorted(map(str, alone))
+
+
+def test_chunks() -> None:
+    stripe = struct.pack("<QQ16x", 1, 1 << 20)
+
+    def found(flags: int, count: int, stripes: int) -> list[str]:
+        fixed = struct.pack("<QQQQIIIHH", 1 << 23, 2, 1 << 16, flags, 0, 0, SECTOR, count, 1)
+        return reasons(
+            CHUNK_TREE_OBJECTID, Item(256, CHUNK_ITEM_KEY, 1 << 20, fixed + stripe * stripes)
+        )
+
+    assert found(BLOCK_GROUP_DATA, 1, 1) == []
+    assert "a chunk without stripes" in found(BLOCK_GROUP_DATA, 0, 0)
+    assert found(BLOCK_GROUP_DATA, 2, 1) == ["its size is wrong"]
+    (why,) = found(0, 1, 1)
+    assert "a type" in why

@@ -63,7 +63,7 @@ FUTURE = 1 << 40
 
 # Where fields are: struct btrfs_root_item, btrfs_chunk, btrfs_dev_extent.
 GENERATION, ROOT_DIRID, BYTENR, LAST_SNAPSHOT, ROOT_FLAGS, REFS = 160, 168, 176, 200, 208, 216
-DROP_LEVEL, LEVEL, GENERATION_V2 = 237, 238, 239
+DROP_PROGRESS, DROP_LEVEL, LEVEL, GENERATION_V2 = 220, 237, 238, 239
 CHUNK_TYPE, SECTOR_SIZE = 24, 40
 CHUNK_TREE, CHUNK_OBJECTID, CHUNK_OFFSET, LENGTH = 0, 8, 16, 24
 
@@ -99,6 +99,10 @@ ROOTS = {
     ),
     "drop level": Lie(
         ROOT, ROOT_ITEM_KEY, put("<B", DROP_LEVEL, 8), "drop_level is too high", is_subvolume,
+        refused=True,
+    ),
+    "drop progress": Lie(
+        ROOT, ROOT_ITEM_KEY, put("<Q", DROP_PROGRESS, 256), "drop_level is 0", is_subvolume,
         refused=True,
     ),
     "flags": Lie(

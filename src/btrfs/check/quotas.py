@@ -29,6 +29,7 @@ from btrfs.ownership.owners import Kind, is_subvolume
 from btrfs.ownership.root_sets import mask_of
 from btrfs.ownership.scanning import Scan, scan_trees
 from btrfs.source.disk.node import Header
+from btrfs.source.disk.store import UNREADABLE
 
 if TYPE_CHECKING:
     from btrfs.check.report import Checked, Progress
@@ -126,7 +127,12 @@ def check_quotas(
     if groups.is_simple:
         expected = _simple_numbers(fs, source, groups, groups.status.enable_gen, blocks)
     else:
-        scanned = scan_trees(fs, names=False, progress=progress)
+        try:
+            scanned = scan_trees(fs, names=False, progress=progress)
+        except UNREADABLE:
+            # A root item leads nowhere, which has been said of the item.
+            checked.skipped = "not everything can be read"
+            return
         if any(owner.kind is Kind.RELOCATION for owner in scanned.owners):
             checked.skipped = "numbers are not compared while a balance is not finished"
             return

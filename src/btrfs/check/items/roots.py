@@ -40,6 +40,9 @@ def check_roots(items: Items) -> None:
             expected=f"below {constants.MAX_LEVEL}",
             found=level,
         )
+    # A tree that is being removed, or replaced by a balance, has got to a node, never to a leaf.
+    begun = items.field(RootItem, "drop_progress.objectid") != 0
+    items.wrong(begun & (items.field(RootItem, "drop_level") == 0), "its drop_level is 0")
     items.known_bits(items.field(RootItem, "flags"), _FLAGS, "flags")
     refs = items.field(RootItem, "refs")
     items.wrong(refs > 1, "its refs are wrong", expected="0 or 1", found=refs)
