@@ -8,6 +8,8 @@
 # make bench-explorer     measure the explorer alone, on the same filesystems (root, chromium)
 # make bench-ownership    measure scans for owners alone, beside the kernel and compsize (root, 25
 #                         minutes the first time, 20 GB of disk)
+# make bench-check        measure the check alone, beside btrfs check (root, half an hour the first
+#                         time, 15 GB of disk)
 # make free-space         fill filesystems, and write the table of docs/free-space.md (root, some
 #                         minutes, 8 GB in the folder for temporary files)
 # make redundancy         damage filesystems, and write the tables of docs/redundancy.md (root, a
@@ -26,7 +28,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: demo test test-unprivileged test-pythons lint bench bench-explorer bench-ownership \
-	free-space redundancy check-lab fuzz debian-packages clean
+	bench-check free-space redundancy check-lab fuzz debian-packages clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python scripts/demo.py demo
@@ -51,12 +53,16 @@ bench: debian-packages $(VENV)/installed-dev
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.explorer
 	$(BIN)/python -m bench.ownership
+	$(BIN)/python -m bench.check
 
 bench-explorer: debian-packages $(VENV)/installed-dev
 	$(BIN)/python -m bench.explorer
 
 bench-ownership: debian-packages $(VENV)/installed-dev
 	$(BIN)/python -m bench.ownership
+
+bench-check: debian-packages $(VENV)/installed-dev
+	$(BIN)/python -m bench.check
 
 free-space: debian-packages $(VENV)/installed-dev
 	$(BIN)/python -m bench.free_space

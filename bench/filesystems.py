@@ -127,6 +127,14 @@ def allocate_pages(root: Path, worker: int, extents: int, files: int = 100) -> N
         os.close(descriptor)
 
 
+def write_block_groups(root: Path, terabytes: int = 8) -> None:
+    """Allocate large files, so that there is a block group for each of their gigabytes."""
+    for number in range(terabytes):
+        descriptor = os.open(root / f"large{number}", os.O_CREAT | os.O_WRONLY, 0o644)
+        os.posix_fallocate(descriptor, 0, 1000 << 30)
+        os.close(descriptor)
+
+
 def write_snapshots(
     root: Path,
     snapshots: int = 20,
@@ -205,4 +213,5 @@ FEW_OF_20 = Recipe("snapshots-20-small", "16G", partial(FEW, snapshots=20))
 FEW_OF_1000 = Recipe("snapshots-1000-small", "16G", partial(FEW, snapshots=1000))
 USED = Recipe("extents-300k", "16G", write_used)
 PREALLOC = Recipe("extents-3m", "24G", write_prealloc)
+BLOCK_GROUPS = Recipe("block-groups-8000", "9T", write_block_groups)
 PREALLOC_OF_20M = Recipe("extents-20m", "120G", partial(write_prealloc, extents=20_000_000))

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,22 +73,39 @@ def program(*argv: Argument) -> Contender:
     """Return a contender that runs a program, from its start to its end."""
 
     def measure() -> Measurement:
-        begin = time.perf_counter()
-        run_alone([os.fspath(word) for word in argv], None)
-        return Measurement(time.perf_counter() - begin, 0, 0)
+        words = [os.fspath(word) for word in argv]
+        with tempfile.TemporaryFile("w+") as said:
+            begin = time.perf_counter()
+            process = subprocess.Popen(
+                words, cwd=ROOT, env=environment_of(None), stdout=subprocess.DEVNULL, stderr=said
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - begin
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode != 0:
+                said.seek(0)
+                raise CommandError(
+                    f"{' '.join(words)}: exit code {process.returncode}\n{said.read()}"
+                )
+        return Measurement(seconds, 0, usage.ru_maxrss << 10)
 
     return measure
 
 
-def run_alone(argv: list[str], path: Path | None) -> str:
-    """Run a process from the top of the checkout, with only this folder in PYTHONPATH."""
+def environment_of(path: Path | None) -> dict[str, str]:
+    """Return the environment of a process, with only this folder in PYTHONPATH."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
     }
     if path is not None:
         environment["PYTHONPATH"] = os.fspath(path)
+    return environment
+
+
+def run_alone(argv: list[str], path: Path | None) -> str:
+    """Run a process from the top of the checkout, with only this folder in PYTHONPATH."""
     done = subprocess.run(
-        argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        argv, cwd=ROOT, env=environment_of(path), capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise CommandError(f"{' '.join(argv)}: exit code {done.returncode}\n{done.stderr}")
