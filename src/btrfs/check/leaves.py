@@ -120,6 +120,7 @@ class _Decoded:
         items: How many items each has.
         unwritten: Which of them lack the flag of blocks that have been written.
         problems: What is wrong.
+        complete: How many inodes lie within these leaves.
         inodes: Rows of inodes that may go on in other leaves.
         names: Sums of names, by leaf.
         extents: Extents that are referred to, and
@@ -135,6 +136,7 @@ class _Decoded:
     items: NDArray[np.uint32]
     unwritten: NDArray[np.bool_]
     problems: list[LeafProblem]
+    complete: int
     inodes: list[InodeRows]
     names: Numbers
     extents: NDArray[np.uint64]
@@ -218,6 +220,7 @@ class LeafCheck:
             kind, row, why, expected, found = problem
             number, inum = int(whole.leaf[row]), int(whole.inum[row])
             made.problems.append(LeafProblem(kind, number, None, inum, why, expected, found))
+        made.complete += len(whole)
         made.inodes.append(rows.select(~is_complete))
         names = self.name_hashes.rows(batch, leaf, contents.links, contents.entries)
         made.names = sums_by_leaf(names, int(asked.numbers[0]), made.count)
@@ -242,6 +245,7 @@ def _nothing(count: int) -> _Decoded:
         np.zeros(count, np.uint32),
         np.zeros(count, np.bool_),
         [],
+        0,
         [],
         np.zeros(count, np.uint64),
         np.empty(0, np.uint64),

@@ -47,12 +47,13 @@ def check_files(fs: FileSystem, walk: TreeWalk, checked: Checked, *, no_holes: b
         for problem in part.problems:
             if problem.inum is not None:
                 findings.of_leaf(problem)
-    _check_long_inodes(walk, findings, no_holes=no_holes)
+    inodes = sum(part.complete for part in walk.leaves.parts)
+    inodes += _check_long_inodes(walk, findings, no_holes=no_holes)
     _check_names(fs.block_source(), walk, findings)
     _check_orphans(walk, findings)
     subvolumes = walk.live.bit_count()
-    checked.counts = {"subvolumes": subvolumes}
-    checked.summary = f"files and directories of {counted(subvolumes, 'subvolume')}"
+    checked.counts = {"inodes": inodes, "subvolumes": subvolumes}
+    checked.summary = f"{counted(inodes, 'inode')} in {counted(subvolumes, 'subvolume')}"
     incomplete = (walk.incomplete & walk.live).bit_count()
     if incomplete:
         checked.skipped = (
@@ -149,11 +150,14 @@ class _FileFindings:
         return self._paths.of_inode(tree, inum) if self._checked.has_room(kind) else None
 
 
-def _check_long_inodes(walk: TreeWalk, findings: _FileFindings, *, no_holes: bool) -> None:
-    """Check the inodes that lie in several leaves, or could."""
+def _check_long_inodes(walk: TreeWalk, findings: _FileFindings, *, no_holes: bool) -> int:
+    """Check the inodes that lie in several leaves, or could; return how many there are.
+
+    An inode that is not the same in all snapshots counts once for each version.
+    """
     parts = [rows for part in walk.leaves.parts for rows in part.inodes]
     if not parts:
-        return
+        return 0
     wanted = walk.live & ~walk.incomplete
     rows = InodeRows.concatenated(parts)
     whole, masks = combined(rows, walk.sets, walk.leaf_sets, wanted)
@@ -161,6 +165,7 @@ def _check_long_inodes(walk: TreeWalk, findings: _FileFindings, *, no_holes: boo
         if masks[index]:
             inum = int(whole.inum[index])
             findings.of_roots(masks[index], kind, inum, why, expected=expected, found=found)
+    return len(masks)
 
 
 def _check_names(source: DiskSource, walk: TreeWalk, findings: _FileFindings) -> None:
