@@ -91,7 +91,14 @@ class ByAddress:
             if self._source.is_earlier_state:
                 # The chunk tree is the current one, whatever else is read.
                 wanted &= self._places.flags & np.uint64(constants.BLOCK_GROUP_SYSTEM) == 0
-            self._uses.compare(walk, self._flags, wanted, self.extents, all_seen=all_seen)
+            self._uses.compare(
+                walk,
+                self._flags,
+                wanted,
+                self.extents,
+                unclear=self.extent_check.unclear,
+                all_seen=all_seen,
+            )
 
     def _add_extents(self, extents: Extents, place: NDArray[np.intp]) -> None:
         self._free_space.add_extents(extents, place)

@@ -28,6 +28,7 @@ __all__ = [
     "inline_backrefs",
     "joined_extents",
     "keyed_backrefs",
+    "no_extents",
 ]
 
 NO_LEVEL = 0xFF
@@ -42,6 +43,9 @@ _KEYED = (
 )
 _LEVEL_AT = ExtentItem.struct_size + 17
 _FULL_BACKREF = np.uint64(constants.BLOCK_FLAG_FULL_BACKREF)
+_DATA = np.uint64(constants.EXTENT_FLAG_DATA)
+_TREE_BLOCK = np.uint64(constants.EXTENT_FLAG_TREE_BLOCK)
+_KINDS = _DATA | _TREE_BLOCK
 
 # By the type of an inline reference: its bytes, and where in them the number of references is that
 # it stands for. Some stand for one always, and the owner of simple quotas for none.
@@ -89,28 +93,50 @@ class Extents(NamedTuple):
         return self.vaddr + self.length
 
     @property
+    def has_kind(self) -> NDArray[np.bool_]:
+        """Which are either data or tree blocks, as they must be."""
+        kind = self.flags & _KINDS
+        return np.asarray((kind == _DATA) | (kind == _TREE_BLOCK))
+
+    @property
     def is_full_backref(self) -> NDArray[np.bool_]:
         """Which are tree blocks whose references name them, not their tree."""
         return np.asarray(self.is_block & ((self.flags & _FULL_BACKREF) != 0))
 
-    def select(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Extents:
-        """Return those that a mask or an array of indexes chooses."""
+    def select(self, chosen: NDArray[np.bool_] | NDArray[np.intp] | slice) -> Extents:
+        """Return those that a mask, an array of indexes or a slice chooses."""
         columns: Any = (column[chosen] for column in self)
         return Extents(*columns)
 
 
+def no_extents() -> Extents:
+    """Return a table without extents."""
+    columns: Any = [np.empty(0, np.uint64) for _ in Extents._fields]
+    none = Extents(*columns)
+    return none._replace(
+        item=np.empty(0, np.intp), is_block=np.empty(0, np.bool_), level=np.empty(0, np.uint8)
+    )
+
+
 def extents_of(batch: ItemBatch, nodesize: int) -> Extents:
-    """Return the extents among items; those whose items are too short are left out."""
+    """Return the extents among items; those whose items are too short have zeros.
+
+    Args:
+        batch: Items of the extent tree.
+        nodesize: Bytes of a tree block.
+    """
     is_skinny = batch.type == constants.METADATA_ITEM_KEY
-    is_item = is_skinny | (batch.type == constants.EXTENT_ITEM_KEY)
-    index = np.flatnonzero(is_item & (batch.size >= ExtentItem.struct_size))
-    at = batch.body[index]
+    index = np.flatnonzero(is_skinny | (batch.type == constants.EXTENT_ITEM_KEY))
+    is_skinny, size, at = is_skinny[index], batch.size[index], batch.body[index]
+    is_short = size < ExtentItem.struct_size
+    at[is_short] = 0
     refs, generation, flags = (take(batch.buffer, "<u8", at + field) for field in (0, 8, 16))
-    is_skinny, size = is_skinny[index], batch.size[index]
-    is_block = is_skinny | ((flags & np.uint64(constants.EXTENT_FLAG_TREE_BLOCK)) != 0)
+    for column in (refs, generation, flags):
+        column[is_short] = 0
+    is_block = is_skinny | (flags & _KINDS == _TREE_BLOCK)
     length = np.where(is_skinny, np.uint64(nodesize), batch.offset[index])
     level = np.full(len(index), NO_LEVEL, np.uint8)
-    level[is_skinny] = batch.offset[index[is_skinny]].astype(np.uint8)
+    level[is_skinny] = np.minimum(batch.offset[index[is_skinny]], NO_LEVEL - 1).astype(np.uint8)
     has_info = is_block & ~is_skinny & (size > _LEVEL_AT)
     level[has_info] = take(batch.buffer, "u1", at[has_info] + _LEVEL_AT)
     return Extents(
@@ -129,16 +155,20 @@ class InlineBackrefs(NamedTuple):
     """Back references inside the items of extents.
 
     Attributes:
-        rows: The back references.
+        rows: The back references, the first ones of all extents first.
         extent: Of each, the index of its extent.
         counted: How many references those of each extent stand for, uint64.
         is_whole: Of each extent, whether all of its body could be understood.
+        owners: Index of the extent of each owner of simple quotas, which is no reference.
+        owner_is_first: Whether the owner comes before all references.
     """
 
     rows: Referrers
     extent: NDArray[np.intp]
     counted: NDArray[np.uint64]
     is_whole: NDArray[np.bool_]
+    owners: NDArray[np.intp]
+    owner_is_first: NDArray[np.bool_]
 
 
 def inline_backrefs(batch: ItemBatch, extents: Extents) -> InlineBackrefs:
@@ -151,32 +181,35 @@ def inline_backrefs(batch: ItemBatch, extents: Extents) -> InlineBackrefs:
     begin, size = batch.body[extents.item], batch.size[extents.item].astype(np.int64)
     is_skinny = batch.type[extents.item] == constants.METADATA_ITEM_KEY
     has_info = extents.is_block & ~is_skinny
-    at = ExtentItem.struct_size + has_info * np.int64(TreeBlockInfo.struct_size)
+    first = ExtentItem.struct_size + has_info * np.int64(TreeBlockInfo.struct_size)
+    at = first.copy()
     is_whole = at <= size
     counted = np.zeros(len(begin), np.uint64)
-    parts: list[Referrers] = []
-    owners: list[NDArray[np.intp]] = []
+    parts = [_Stored(*_NOTHING_STORED)]
     left = np.flatnonzero(at < size)
     while len(left):
         here = begin[left] + at[left]
         kind = take(batch.buffer, "u1", here)
         length = _SIZES[kind]
         fits = (length > 0) & (at[left] + length <= size[left])
-        is_whole[left[~fits]] = False
-        left, kind, here = left[fits], kind[fits], here[fits]
+        if not fits.all():
+            is_whole[left[~fits]] = False
+            left, kind, here, length = left[fits], kind[fits], here[fits], length[fits]
         count = _counts(batch, kind, here)
         counted[left] += count
-        at[left] += length[fits]
-        counts = kind != constants.EXTENT_OWNER_REF_KEY
-        some = left[counts]
-        owners.append(some)
-        stored = _Stored(some, kind[counts], here[counts] + 1, count[counts])
-        parts.append(_rows(batch, extents, stored))
+        at[left] += length
+        parts.append(_Stored(left, kind, here + 1, count))
         left = left[at[left] < size[left]]
-    none: list[NDArray[np.intp]] = [np.empty(0, np.intp)]
-    return InlineBackrefs(
-        Referrers.concatenated(parts), np.concatenate(none + owners), counted, is_whole
-    )
+    columns: Any = (np.concatenate(column) for column in list(zip(*parts, strict=True))[:-1])
+    stored = _Stored(*columns)
+    is_owner = stored.kind == constants.EXTENT_OWNER_REF_KEY
+    owners, owner_at = stored.extent[is_owner], stored.at[is_owner]
+    if len(owners):
+        refs: Any = (column[~is_owner] for column in stored[:-1])
+        stored = _Stored(*refs)
+    rows = _rows(batch, extents, stored)
+    is_first = owner_at - 1 == begin[owners] + first[owners]
+    return InlineBackrefs(rows, stored.extent, counted, is_whole, owners, is_first)
 
 
 def _counts(batch: ItemBatch, kind: NDArray[np.uint8], at: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -245,6 +278,14 @@ class _Stored(NamedTuple):
     at: NDArray[np.int64]
     uses: NDArray[np.uint64]
     offset: NDArray[np.uint64] | None = None
+
+
+_NOTHING_STORED = (
+    np.empty(0, np.intp),
+    np.empty(0, np.uint8),
+    np.empty(0, np.int64),
+    np.empty(0, np.uint64),
+)
 
 
 def _rows(batch: ItemBatch, extents: Extents, stored: _Stored) -> Referrers:

@@ -69,6 +69,7 @@ class ExtentUses:
         wanted: NDArray[np.bool_],
         checked: Checked,
         *,
+        unclear: NDArray[np.uint64],
         all_seen: bool,
     ) -> None:
         """Compare both sides, and report what differs.
@@ -78,13 +79,14 @@ class ExtentUses:
             flags: Which blocks have the flag FULL_BACKREF.
             wanted: The places of which all extents are known.
             checked: Where the findings go.
+            unclear: Addresses of extents whose back references are not known.
             all_seen: Whether everything that can refer to extents could be read.
         """
         nodes = Referrers.concatenated(
             [walk.node_referrers(), root_referrers(walk.owners, self._fs.nodesize)]
         )
         self.add_uses(nodes.extent, referrer_hashes(self.hashes, nodes))
-        reporter = _Reporter(self._fs, checked, all_seen=all_seen)
+        reporter = _Reporter(self._fs, checked, set(unclear.tolist()), all_seen=all_seen)
         unequal = self._sums.unequal()
         for places in self._groups(unequal[wanted[unequal]]):
             expected = Referrers.concatenated(
@@ -135,10 +137,14 @@ class _Reporter:
     Args:
         fs: The filesystem.
         checked: Where the findings go.
+        unclear: Addresses of extents whose back references are not known.
         all_seen: Whether everything that can refer to extents could be read.
     """
 
-    def __init__(self, fs: FileSystem, checked: Checked, *, all_seen: bool) -> None:
+    def __init__(
+        self, fs: FileSystem, checked: Checked, unclear: set[int], *, all_seen: bool
+    ) -> None:
+        self._unclear = unclear
         self._checked = checked
         self._all_seen = all_seen
         self._paths = FilePaths(fs)
@@ -151,6 +157,8 @@ class _Reporter:
             known: The addresses of all extents.
         """
         for one in found:
+            if one.extent in self._unclear:
+                continue
             if one.expected:
                 kind = "backref-missing" if one.extent in known else "extent-missing"
             else:

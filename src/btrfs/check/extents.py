@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from btrfs.check.extent_items import (
     Extents,
+    InlineBackrefs,
     extents_of,
     inline_backrefs,
     joined_extents,
     keyed_backrefs,
+    no_extents,
 )
 from btrfs.check.items import ItemRules
+from btrfs.check.items.extents import check_inline_refs
 from btrfs.check.places import Places, is_lost
 from btrfs.check.referrers import Referrers
 from btrfs.check.report import Checked
@@ -103,6 +106,34 @@ class ExtentConsumer(NamedTuple):
     extents: Callable[[Extents, NDArray[np.intp]], None]
 
 
+class _Counted(NamedTuple):
+    """Extents, and how many references they have.
+
+    Attributes:
+        extents: The extents.
+        refs: For how many references their back references stand, uint64.
+        is_clear: Whether their items could be understood.
+    """
+
+    extents: Extents
+    refs: NDArray[np.uint64]
+    is_clear: NDArray[np.bool_]
+
+    def followed_by(self, other: _Counted) -> _Counted:
+        """Return these and others."""
+        if not len(self.refs):
+            return other
+        return _Counted(
+            joined_extents(self.extents, other.extents),
+            np.concatenate([self.refs, other.refs]),
+            np.concatenate([self.is_clear, other.is_clear]),
+        )
+
+    def select(self, chosen: slice) -> _Counted:
+        """Return those that a slice chooses."""
+        return _Counted(self.extents.select(chosen), self.refs[chosen], self.is_clear[chosen])
+
+
 class ExtentCheck:
     """Reads the extent tree, and checks what can be told from it and the block groups.
 
@@ -116,6 +147,8 @@ class ExtentCheck:
         blocks: The extents of tree blocks, after run().
         block_groups: The block groups, after run().
         items: How many items the extent tree has.
+        unclear: Addresses of the extents whose items are damaged, so that nothing can be compared
+            with them.
     """
 
     def __init__(self, fs: FileSystem, rules: ItemRules, places: Places, checked: Checked) -> None:
@@ -125,11 +158,13 @@ class ExtentCheck:
         self._places = places
         self._checked = checked
         self._used = np.zeros(len(places), np.uint64)
-        self._last: tuple[Extents, NDArray[np.uint64]] | None = None
+        self._last = _Counted(no_extents(), np.empty(0, np.uint64), np.empty(0, np.bool_))
+        self._unclear = [np.empty(0, np.uint64)]
         self._end = 0
         self._count = 0
         self._blocks: list[Extents] = []
         self.items = 0
+        self.unclear = np.empty(0, np.uint64)
         self.block_groups = BlockGroups(*(np.empty(0, np.uint64) for _ in range(5)))
         self.blocks = _block_extents([])
 
@@ -139,16 +174,20 @@ class ExtentCheck:
         Args:
             consumer: Those who look at extents, too.
         """
-        groups = list(self._groups_apart())
+        tree = block_group_tree(self._source)
+        groups = list(self._groups_apart(tree))
         try:
             for batch in self._fs.batches(_TREE):
-                self._check_leaves(batch)
                 self.items += len(batch)
-                groups.append(_block_groups(batch))
+                if tree == _TREE:
+                    groups.append(_block_groups(batch))
+                else:
+                    self._reject_block_groups(batch)
                 self._take(batch, consumer)
         except TreeNotFoundError:
             self._checked.skipped = "there is no extent tree"
-        self._finish_counting()
+        self._check_counts(self._last)
+        self.unclear = np.concatenate(self._unclear)
         self.block_groups = _joined(groups)
         self.blocks = _block_extents(self._blocks)
 
@@ -181,9 +220,8 @@ class ExtentCheck:
 
     # Reading.
 
-    def _groups_apart(self) -> Iterator[BlockGroups]:
+    def _groups_apart(self, tree: int) -> Iterator[BlockGroups]:
         """Yield the block groups, if they have a tree of their own."""
-        tree = block_group_tree(self._source)
         if tree == _TREE:
             return
         try:
@@ -192,41 +230,51 @@ class ExtentCheck:
         except TreeNotFoundError:
             self._checked.skipped = "there is no tree of block groups"
 
+    def _reject_block_groups(self, batch: ItemBatch) -> None:
+        """Report block groups in this tree, while they have a tree of their own."""
+        for index in np.flatnonzero(batch.type == constants.BLOCK_GROUP_ITEM_KEY).tolist():
+            key = batch.key(index)
+            self._checked.add(
+                "key-type",
+                f"{key} in tree {_TREE}",
+                tree=_TREE,
+                key=str(key),
+                vaddr=key.objectid,
+            )
+
     def _take(self, batch: ItemBatch, consumer: ExtentConsumer) -> None:
         """Look at the items of a batch."""
         extents = extents_of(batch, self._fs.nodesize)
         self._count += len(extents.vaddr)
         inline = inline_backrefs(batch, extents)
-        self._check_items(batch, extents, inline.is_whole)
+        self._check_items(batch, extents, inline)
+        is_clear = inline.is_whole & extents.has_kind
+        if not is_clear.all():
+            self._unclear.append(extents.vaddr[~is_clear])
         # What follows the last extent of a batch comes with the next one.
-        counted_refs = inline.counted
-        known = extents
-        if self._last is not None:
-            known = joined_extents(self._last[0], extents)
-            counted_refs = np.concatenate([self._last[1], counted_refs])
-        keyed, owner, alone = keyed_backrefs(batch, known)
-        np.add.at(counted_refs, owner, keyed.uses)
-        for vaddr in np.unique(batch.objectid[alone]).tolist():
-            self._checked.add("reference-alone", f"extent at {vaddr}", tree=_TREE, vaddr=vaddr)
+        known = self._last.followed_by(_Counted(extents, inline.counted, is_clear))
+        keyed, owner, alone = keyed_backrefs(batch, known.extents)
+        np.add.at(known.refs, owner, keyed.uses)
+        self._check_alone(np.unique(batch.objectid[alone]))
         consumer.backrefs(inline.rows)
         consumer.backrefs(keyed)
         place = self._places.of(extents.vaddr)
         consumer.extents(extents, place)
         self._check_places(extents, place)
+        self._check_types(extents.select(is_clear), place[is_clear])
         self._blocks.append(extents.select(extents.is_block))
-        if len(known.vaddr):
-            self._check_counts(known, counted_refs, slice(0, len(known.vaddr) - 1))
-            last = np.array([len(known.vaddr) - 1])
-            self._last = (known.select(last), counted_refs[last])
+        self._check_counts(known.select(slice(None, -1)))
+        self._last = known.select(slice(-1, None))
 
-    def _finish_counting(self) -> None:
-        if self._last is not None:
-            self._check_counts(*self._last, slice(0, 1))
+    # Extents by themselves.
 
-    def _check_leaves(self, batch: ItemBatch) -> None:
-        """Check the headers of leaves, and the items that are no extents."""
+    def _check_items(self, batch: ItemBatch, extents: Extents, inline: InlineBackrefs) -> None:
+        """Check the headers of leaves, and each item by itself."""
         nodesize = self._fs.nodesize
-        for problem in self._rules.check(batch, batch.body // nodesize, _TREE):
+        leaf = batch.body // nodesize
+        items = self._rules.items(batch, leaf, _TREE)
+        check_inline_refs(items, extents, inline)
+        for problem in (*self._rules.check(batch, leaf, _TREE), *items.problems):
             self._checked.add(
                 problem.kind,
                 f"{problem.key} in tree {_TREE}{f': {problem.why}' if problem.why else ''}",
@@ -234,6 +282,7 @@ class ExtentCheck:
                 key=str(problem.key),
                 expected=problem.expected,
                 found=problem.found,
+                vaddr=problem.key.objectid,
             )
         count = len(batch.buffer) // nodesize
         headers = np.ndarray((count,), Header.dtype, batch.buffer, 0, (nodesize,))
@@ -246,59 +295,24 @@ class ExtentCheck:
                 vaddr=vaddr,
             )
 
-    # Extents by themselves.
+    def _check_alone(self, vaddrs: NDArray[np.uint64]) -> None:
+        for vaddr in vaddrs.tolist():
+            if not is_lost(self._source, _TREE, vaddr, vaddr + 1):
+                self._checked.add("reference-alone", f"extent at {vaddr}", tree=_TREE, vaddr=vaddr)
 
-    def _check_items(self, batch: ItemBatch, extents: Extents, is_whole: NDArray[np.bool_]) -> None:
-        """Check each item by itself; of one whose body is damaged, nothing else is counted."""
-        is_item = (batch.type == constants.EXTENT_ITEM_KEY) | (
-            batch.type == constants.METADATA_ITEM_KEY
-        )
-        short = np.flatnonzero(is_item)
-        short = short[~np.isin(short, extents.item)]
-        self._damaged(batch, short, "shorter than an extent item")
-        kind = extents.flags & np.uint64(
-            constants.EXTENT_FLAG_TREE_BLOCK | constants.EXTENT_FLAG_DATA
-        )
-        is_skinny = batch.type[extents.item] == constants.METADATA_ITEM_KEY
-        wrong = ~extents.is_block & (kind != constants.EXTENT_FLAG_DATA)
-        wrong |= extents.is_block & (kind != constants.EXTENT_FLAG_TREE_BLOCK)
-        self._damaged(batch, extents.item[wrong], "neither data nor a tree block, or both")
-        self._damaged(
-            batch,
-            extents.item[~is_whole & ~wrong],
-            "its references are not whole, or of an unknown kind",
-        )
-        odd = (extents.vaddr | extents.length) & np.uint64(self._fs.sectorsize - 1) != 0
-        odd |= extents.is_block & (extents.length != np.uint64(self._fs.nodesize))
-        odd |= ~is_skinny & (extents.length == 0)
-        self._damaged(batch, extents.item[odd], "an address or a length that no extent can have")
-        # What cannot be understood is reported once.
-        extents.refs[~is_whole] = np.uint64(ULLONG_MAX)
-
-    def _damaged(self, batch: ItemBatch, indexes: NDArray[np.intp], why: str) -> None:
-        for index in indexes.tolist():
-            key = batch.key(index)
-            self._checked.add(
-                "item-damaged",
-                f"{key} in tree {_TREE}: {why}",
-                tree=_TREE,
-                key=str(key),
-                vaddr=key.objectid,
-            )
-
-    def _check_counts(
-        self, extents: Extents, counted_refs: NDArray[np.uint64], chosen: slice
-    ) -> None:
+    def _check_counts(self, counted: _Counted) -> None:
         """Check that extents have as many references as they say."""
-        refs, found = extents.refs[chosen], counted_refs[chosen]
-        wrong = (refs != found) & (refs != np.uint64(ULLONG_MAX))
-        for index in np.flatnonzero(wrong).tolist():
-            self._add(
-                "extent-references",
-                extents,
-                index,
-                f"{refs[index]} according to the item, but there are {found[index]}",
-            )
+        extents, found, is_clear = counted
+        for index in np.flatnonzero(is_clear & (extents.refs != found)).tolist():
+            vaddr = int(extents.vaddr[index])
+            # Back references that follow an extent can be in a leaf that cannot be read.
+            if not is_lost(self._source, _TREE, vaddr, vaddr + 1):
+                self._add(
+                    "extent-references",
+                    extents,
+                    index,
+                    f"{extents.refs[index]} according to the item, but there are {found[index]}",
+                )
 
     def _add(self, kind: str, extents: Extents, index: int, why: str) -> None:
         vaddr, length = int(extents.vaddr[index]), int(extents.length[index])
@@ -323,7 +337,6 @@ class ExtentCheck:
         for index in np.flatnonzero(before > extents.vaddr).tolist():
             self._add("extent-overlaps", extents, index, f"the one before ends at {before[index]}")
         self._end = int(extents.end[-1])
-        self._check_types(extents, place)
 
     def _check_types(self, extents: Extents, place: NDArray[np.intp]) -> None:
         """Check that extents lie in a chunk of their type."""
@@ -359,7 +372,7 @@ class ExtentCheck:
         vaddr = blocks.vaddr
         extents = self.blocks
         place = self._places.of(vaddr)
-        wanted = ~lost[place]
+        wanted = ~lost[place] & ~np.isin(vaddr, self.unclear)
         if self._source.is_earlier_state:
             # The chunk tree is the current one, whatever else is read.
             is_system = self._places.flags[place] & np.uint64(constants.BLOCK_GROUP_SYSTEM)
@@ -375,6 +388,7 @@ class ExtentCheck:
         if all_seen and not self._source.is_earlier_state:
             place = self._places.of(extents.vaddr)
             unused = ~np.isin(extents.vaddr, vaddr) & ~lost[place]
+            unused &= ~np.isin(extents.vaddr, self.unclear)
             for address in extents.vaddr[unused].tolist():
                 self._checked.add(
                     "extent-without-block",

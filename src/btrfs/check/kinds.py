@@ -122,6 +122,7 @@ KINDS = {
     "chunk-alone": Kind("chunks without a block group", _BACKUP),
     "block-group-alone": Kind("block groups without a chunk", _BACKUP),
     "block-group-differs": Kind("block groups that are not like their chunk", _BACKUP),
+    "block-group-overlaps": Kind("block groups that overlap the one before", _ALLOCATION),
     "stripe-alone": Kind("stripes of chunks without a device extent", _ALLOCATION),
     "device-extent-alone": Kind("device extents that belong to no chunk", _BACKUP),
     "device-extent-differs": Kind(
@@ -153,12 +154,21 @@ KINDS = {
     "bytes-used": Kind(
         "used bytes of the superblock that are not the sum of the block groups", _BACKUP
     ),
+    # checksums
     "checksums-overlap": Kind("checksums of data for which there are others already", _BACKUP),
+    "checksum-alone": Kind(
+        "checksums of what is no data: they can make data look damaged that is written there",
+        _BACKUP,
+    ),
     # free space
     "free-space-differs": Kind(
         "block groups whose free space is not what extents leave free", _FREE_SPACE
     ),
     "free-space-count": Kind("block groups with a wrong number of free ranges", _FREE_SPACE),
+    "free-space-form": Kind(
+        "block groups whose free space is not stored in the way that the tree says", _FREE_SPACE
+    ),
+    "free-space-overlaps": Kind("free space that is told of twice", _FREE_SPACE),
     "free-space-alone": Kind("free space outside of all block groups", _FREE_SPACE),
     # subvolumes
     "subvolume-missing": Kind("subvolumes that are named, but have no root item", _LOST_SUBVOLUME),

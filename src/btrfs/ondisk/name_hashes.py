@@ -1,5 +1,7 @@
 """Hashes of many names at once, with numpy: the same as :mod:`btrfs.ondisk.hashes` for one.
 
+References of files to extents have a hash, too, of three numbers.
+
 A CRC is linear: what a byte adds to it depends only on the byte and on how many follow. Eight bytes
 of all names are looked up at a time, in four tables of two bytes each. A name is cut into words of
 eight bytes from its end, so that only its first word can be short; zeros before a name change
@@ -17,10 +19,14 @@ from numpy.typing import NDArray
 
 from btrfs.ondisk.columns import take
 
-__all__ = ["extref_hashes", "name_hashes", "names_with"]
+__all__ = ["data_ref_hashes", "extref_hashes", "name_hashes", "names_with"]
 
 # The kernel starts its hashes of names from ~1.
 _NAME_HASH_SEED = 0xFFFFFFFE
+# and those of references from ~0.
+_REF_HASH_SEED = 0xFFFFFFFF
+# How far the hash of the tree is shifted, so that it and the other one share a bit.
+_REF_HASH_SHIFT = 31
 # The polynomial of CRC-32C, its lowest power in the highest bit.
 _POLYNOMIAL = 0x82F63B78
 
@@ -60,6 +66,21 @@ def extref_hashes(
         length: Bytes in each.
     """
     return _hashes(buffer, begin, length, parent & np.uint64(0xFFFFFFFF))
+
+
+def data_ref_hashes(
+    root: NDArray[np.uint64], objectid: NDArray[np.uint64], offset: NDArray[np.uint64]
+) -> NDArray[np.uint64]:
+    """Return the hashes that EXTENT_DATA_REF are stored under, and inline ones are sorted by.
+
+    Args:
+        root: Number of the tree of each.
+        objectid: Inode number of the file.
+        offset: Where in the file the extent would begin.
+    """
+    seed = np.uint64(_REF_HASH_SEED)
+    high, low = _looked_up(root ^ seed), _looked_up(objectid ^ seed)
+    return np.asarray((high << np.uint64(_REF_HASH_SHIFT)) ^ _looked_up(offset ^ low))
 
 
 def names_with(

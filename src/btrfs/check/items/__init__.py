@@ -4,7 +4,8 @@ The rules are those of the kernel's tree checker (fs/btrfs/tree-checker.c), and 
 reads the items. They concern one item, or two neighbours in a leaf. A module has the rules of one
 family of items, as in :mod:`btrfs.ondisk.items`; each rule is applied to the items of many leaves
 at once. Nothing is remembered from one call to the next: leaves may come in any order, and in
-several threads. Items of extents and of block groups are left to :mod:`btrfs.check.extents`.
+several threads. What joins several items of extents, free space, or checksums is left to
+:mod:`btrfs.check.by_address`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from btrfs.check.items import (
     checksums,
     chunks,
     directories,
+    extents,
     file_extents,
     free_space,
     inodes,
@@ -53,6 +55,13 @@ _RULES: dict[int, Callable[[Items], None]] = {
     constants.DIR_INDEX_KEY: directories.check_entries,
     constants.EXTENT_DATA_KEY: file_extents.check_file_extents,
     constants.EXTENT_CSUM_KEY: checksums.check_checksums,
+    constants.EXTENT_ITEM_KEY: extents.check_extents,
+    constants.METADATA_ITEM_KEY: extents.check_extents,
+    constants.TREE_BLOCK_REF_KEY: extents.check_block_refs,
+    constants.SHARED_BLOCK_REF_KEY: extents.check_block_refs,
+    constants.EXTENT_DATA_REF_KEY: extents.check_data_refs,
+    constants.SHARED_DATA_REF_KEY: extents.check_shared_data_refs,
+    constants.BLOCK_GROUP_ITEM_KEY: chunks.check_block_groups,
     constants.ROOT_ITEM_KEY: roots.check_roots,
     constants.ROOT_REF_KEY: roots.check_root_refs,
     constants.ROOT_BACKREF_KEY: roots.check_root_refs,
@@ -74,15 +83,6 @@ _RULES: dict[int, Callable[[Items], None]] = {
     constants.UUID_KEY_RECEIVED_SUBVOL: uuid_tree.check_uuids,
 }
 
-_SIZES = {
-    constants.TREE_BLOCK_REF_KEY: 0,
-    constants.EXTENT_DATA_REF_KEY: 28,
-    constants.SHARED_BLOCK_REF_KEY: 0,
-    constants.SHARED_DATA_REF_KEY: 4,
-    constants.BLOCK_GROUP_ITEM_KEY: 24,
-}
-"""Bytes in the bodies of other items."""
-
 
 class ItemRules:
     """The rules for the items of a filesystem.
@@ -103,9 +103,7 @@ class ItemRules:
             leaf: Number of the leaf of each item.
             tree: Number of the tree; or of one of the trees, TREE_LOG for log trees.
         """
-        # What is in the log trees belongs to the transaction after the last commit.
-        is_log = tree == constants.TREE_LOG_OBJECTID
-        items = Items(batch, leaf, self._fs, tree, self._fs.generation + is_log, [])
+        items = self.items(batch, leaf, tree)
         leaf_layout.check_bodies(items)
         allowed = allowed_types(tree)
         if allowed is FILE_TYPES:
@@ -115,9 +113,13 @@ class ItemRules:
                 chosen.wrong(np.ones(len(chosen), np.bool_), "", kind="key-type")
             elif key_type in _RULES:
                 _RULES[key_type](chosen)
-            elif key_type in _SIZES:
-                chosen.sized(_SIZES[key_type])
         return items.problems
+
+    def items(self, batch: ItemBatch, leaf: NDArray[Any], tree: int) -> Items:
+        """Return items as rules take them, with an empty list of problems; see check()."""
+        # What is in the log trees belongs to the transaction after the last commit.
+        is_log = tree == constants.TREE_LOG_OBJECTID
+        return Items(batch, leaf, self._fs, tree, self._fs.generation + is_log, [])
 
 
 def _by_type(items: Items) -> Iterator[tuple[int, Items]]:

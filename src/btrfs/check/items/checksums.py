@@ -23,11 +23,3 @@ def check_checksums(items: Items) -> None:
     items.wrong(~right, "not whole checksums", expected=f"a multiple of {csum_size}", found=size)
     end = items.offset + size // np.uint32(csum_size) * np.uint64(items.fs.sectorsize)
     items.wrong(end < items.offset, "it is for more than all addresses")
-    if items.tree == constants.TREE_LOG_OBJECTID:
-        # Log trees can have checksums of the same data twice.
-        return
-    overlaps = np.zeros(len(items), np.bool_)
-    overlaps[1:] = (end[:-1] > items.offset[1:]) & (items.leaf[1:] == items.leaf[:-1])
-    items.wrong(
-        overlaps, "there are checksums of the same data before it", kind="checksums-overlap"
-    )

@@ -8,13 +8,20 @@ from btrfs.check.items.base import Items
 from btrfs.errors import CorruptError
 from btrfs.ondisk import constants
 from btrfs.ondisk.items.base import SearchHeader
-from btrfs.ondisk.items.chunk import Chunk, RaidStride, Stripe
+from btrfs.ondisk.items.chunk import BlockGroupItem, Chunk, RaidStride, Stripe
 from btrfs.ondisk.items.device import DevExtent, DevItem
 from btrfs.ondisk.profiles import check_chunk
 
-__all__ = ["check_chunks", "check_device_extents", "check_devices", "check_stripes"]
+__all__ = [
+    "check_block_groups",
+    "check_chunks",
+    "check_device_extents",
+    "check_devices",
+    "check_stripes",
+]
 
 _FLAGS = constants.BLOCK_GROUP_TYPE_MASK | constants.BLOCK_GROUP_PROFILE_MASK
+_TYPES = tuple(constants.BLOCK_GROUP_TYPE_NAMES)
 _MIXED = constants.BLOCK_GROUP_DATA | constants.BLOCK_GROUP_METADATA
 
 
@@ -49,6 +56,36 @@ def _check_layouts(items: Items) -> None:
             why[index] = str(error).split(", ", 1)[-1]
     for index in np.flatnonzero(wrong).tolist():
         items.wrong(np.arange(len(items)) == index, why[index])
+
+
+def check_block_groups(items: Items) -> None:
+    """Check the BLOCK_GROUP_ITEM of the extent tree or the block group tree."""
+    items.aligned(items.objectid, "address")
+    items.aligned(items.offset, "length")
+    items.wrong(items.offset == 0, "a block group without bytes")
+    items.wrong(items.objectid + items.offset < items.objectid, "it ends behind all addresses")
+    items = items.sized(BlockGroupItem.struct_size)
+    items.equal(
+        items.field(BlockGroupItem, "chunk_objectid"),
+        constants.FIRST_CHUNK_TREE_OBJECTID,
+        "chunk_objectid",
+    )
+    used = items.field(BlockGroupItem, "used")
+    items.wrong(
+        used > items.offset,
+        "more bytes are used than it has",
+        expected=items.offset,
+        found=used,
+    )
+    flags = items.field(BlockGroupItem, "flags")
+    items.known_bits(flags, _FLAGS, "flags")
+    profile = flags & np.uint64(constants.BLOCK_GROUP_PROFILE_MASK)
+    items.wrong(profile & (profile - np.uint64(1)) != 0, "it has several profiles", found=flags)
+    kind = flags & np.uint64(constants.BLOCK_GROUP_TYPE_MASK)
+    types = np.array([*_TYPES, _MIXED], np.uint64)
+    items.wrong(~np.isin(kind, types), "it has no type, or several that do not fit", found=flags)
+    if not items.fs.incompat_flags & constants.FEATURE_INCOMPAT_MIXED_GROUPS:
+        items.wrong(kind == _MIXED, "for data and metadata, without that feature")
 
 
 def check_devices(items: Items) -> None:
