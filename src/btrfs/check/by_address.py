@@ -37,6 +37,7 @@ class ByAddress:
         rules: The rules for items.
 
     Attributes:
+        places: The chunks, and what lies between them.
         extents: What is found of extents.
         free_space: What is found of free space.
         checksums: What is found of checksums.
@@ -45,15 +46,15 @@ class ByAddress:
 
     def __init__(self, fs: FileSystem, rules: ItemRules) -> None:
         self._source = fs.block_source()
-        self._places = Places(fs)
+        self.places = Places(fs)
         self.extents = Checked("extents")
         self.free_space = Checked("free space")
         self.checksums = Checked("checksums")
-        self.extent_check = ExtentCheck(fs, rules, self._places, self.extents)
-        self._free_space = FreeSpaceCheck(fs, self._places, self.free_space)
+        self.extent_check = ExtentCheck(fs, rules, self.places, self.extents)
+        self._free_space = FreeSpaceCheck(fs, self.places, self.free_space)
         with _added_to(self.checksums):
-            self._checksums = ChecksumCheck(fs, self._places, self.checksums)
-        self._uses = ExtentUses(fs, self._places)
+            self._checksums = ChecksumCheck(fs, self.places, self.checksums)
+        self._uses = ExtentUses(fs, self.places)
         self._flags = FullBackrefs(np.empty(0, np.uint64))
 
     def read(self) -> None:
@@ -90,7 +91,7 @@ class ByAddress:
             wanted = ~self.extent_check.lost_places
             if self._source.is_earlier_state:
                 # The chunk tree is the current one, whatever else is read.
-                wanted &= self._places.flags & np.uint64(constants.BLOCK_GROUP_SYSTEM) == 0
+                wanted &= self.places.flags & np.uint64(constants.BLOCK_GROUP_SYSTEM) == 0
             self._uses.compare(
                 walk,
                 self._flags,

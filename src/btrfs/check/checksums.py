@@ -72,20 +72,22 @@ class ChecksumCheck:
         """Return the ranges that have checksums; what overlaps is one range."""
         csum_size = self._source.superblock.checksum.size
         parts = [np.empty((0, 2), np.uint64)]
+        reach = np.uint64(0)
         try:
             for batch in self._fs.batches(_TREE):
                 chosen = batch.of_type(constants.EXTENT_CSUM_KEY)
                 sectors = chosen.size.astype(np.uint64) // np.uint64(csum_size)
                 ends = chosen.offset + sectors * np.uint64(self._fs.sectorsize)
-                parts.append(self._checked_pairs(np.column_stack((chosen.offset, ends)), parts[-1]))
+                pairs = np.column_stack((chosen.offset, np.maximum(chosen.offset, ends)))
+                parts.append(self._checked_pairs(pairs, reach))
+                reach = pairs[:, 1].max(initial=reach)
         except TreeNotFoundError:
             self._checked.skipped = "there is no tree of checksums"
         return joined(np.concatenate(parts))
 
-    def _checked_pairs(self, pairs: Pairs, before: Pairs) -> Pairs:
-        """Report ranges that overlap the one before, and return them without what overlaps."""
-        last = before[-1:, 1] if len(before) else np.zeros(1, np.uint64)
-        reach = np.maximum.accumulate(np.concatenate([last, pairs[:, 1]]))[:-1]
+    def _checked_pairs(self, pairs: Pairs, last: np.uint64) -> Pairs:
+        """Report ranges that overlap those before, and return them without what overlaps."""
+        reach = np.maximum.accumulate(np.concatenate([[last], pairs[:, 1]]))[:-1]
         for index in np.flatnonzero(pairs[:, 0] < reach).tolist():
             start, end = pairs[index].tolist()
             key = Key(constants.EXTENT_CSUM_OBJECTID, constants.EXTENT_CSUM_KEY, start)

@@ -7,6 +7,7 @@ ranges are read again, and the first that differs is named.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,9 +61,11 @@ class FreeSpaceCheck:
         self._found = np.zeros(len(places), np.int64)
         self._counts = np.zeros(len(places), np.int64)
         self._infos = np.zeros(len(places), np.int64)
+        self._forms = _Forms(len(places))
         self._outside: list[Pairs] = []
         self._groups: list[Pairs] = []
         self._last: Pairs = np.empty((0, 2), np.uint64)
+        self._end = 0
         found = self._source.features().compat_ro_flags & _FEATURES
         if not found:
             checked.skipped = _NO_TREE
@@ -114,6 +117,7 @@ class FreeSpaceCheck:
         wanted = self._places.is_chunk & ~lost & (is_group | (self._infos > 0))
         for place in np.flatnonzero(wanted & self._is_wrong()).tolist():
             self._compare(place)
+        self._check_forms(np.flatnonzero(wanted & (self._infos == 1)))
         self._check_outside()
         count, ranges = int(wanted.sum()), int(self._found.sum())
         self._checked.summary = (
@@ -145,8 +149,33 @@ class FreeSpaceCheck:
         place = self._places.of(infos.objectid)
         np.add.at(self._infos, place, 1)
         np.add.at(self._counts, place, infos.gather("<u4", 0))
+        is_exact = self._places.start[place] == infos.objectid
+        is_exact &= self._places.end[place] - infos.objectid == infos.offset
+        self._forms.add_infos(place, infos.gather("<u4", 4), is_exact)
         self._groups.append(_by_keys(infos))
+        self._add_items(batch)
         self._add_ranges(_ranges_of(batch, self._fs.sectorsize), keep_last=True)
+
+    def _add_items(self, batch: ItemBatch) -> None:
+        """Count items of both kinds, and look for those that overlap the one before."""
+        is_bitmap = batch.type == constants.FREE_SPACE_BITMAP_KEY
+        chosen = is_bitmap | (batch.type == constants.FREE_SPACE_EXTENT_KEY)
+        batch, is_bitmap = batch.select(chosen), is_bitmap[chosen]
+        pairs = _by_keys(batch)
+        place = self._places.of(pairs[:, 0])
+        self._forms.add_items(place, is_bitmap, batch.offset)
+        before = np.concatenate([[np.uint64(self._end)], pairs[:, 1]])[: len(pairs)]
+        for index in np.flatnonzero(pairs[:, 0] < before).tolist():
+            key = batch.key(index)
+            self._checked.add(
+                "free-space-overlaps",
+                f"{key}: the item before reaches to {before[index]}",
+                tree=_TREE,
+                key=str(key),
+                vaddr=key.objectid,
+            )
+        if len(pairs):
+            self._end = int(pairs[-1, 1])
 
     def _add_ranges(self, pairs: Pairs, *, keep_last: bool) -> None:
         """Add free ranges; those that follow one another in a block group count as one."""
@@ -171,6 +200,15 @@ class FreeSpaceCheck:
         return joined(pairs, is_border)
 
     # Findings.
+
+    def _check_forms(self, place: NDArray[np.intp]) -> None:
+        """Check that the items of block groups are of the form that their information tells."""
+        length = self._places.end - self._places.start
+        for where, why in self._forms.problems(place, self._found, length):
+            start = int(self._places.start[where])
+            self._checked.add(
+                "free-space-form", f"block group at {start}: {why}", tree=_TREE, vaddr=start
+            )
 
     def _check_outside(self) -> None:
         """Report what is free outside of all chunks, unless it is the rest of a block group."""
@@ -234,27 +272,100 @@ class FreeSpaceCheck:
         return np.column_stack((one, other))[other > one]
 
 
+class _Forms:
+    """How the free space of block groups is stored: as ranges, or as bitmaps that cover all of it.
+
+    Args:
+        places: How many places there are.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._flags = np.zeros(places, np.uint32)
+        self._is_exact = np.zeros(places, np.bool_)
+        self._extents = np.zeros(places, np.int64)
+        self._bitmaps = np.zeros(places, np.int64)
+        self._bitmap_bytes = np.zeros(places, np.uint64)
+
+    def add_infos(
+        self, place: NDArray[np.intp], flags: NDArray[np.uint32], is_exact: NDArray[np.bool_]
+    ) -> None:
+        """Take what is said of block groups.
+
+        Args:
+            place: The place of each.
+            flags: FREE_SPACE_USING_BITMAPS, or 0.
+            is_exact: Whether it is for the block group from its beginning to its end.
+        """
+        self._flags[place] |= flags
+        self._is_exact[place] = is_exact
+
+    def add_items(
+        self, place: NDArray[np.intp], is_bitmap: NDArray[np.bool_], length: NDArray[np.uint64]
+    ) -> None:
+        """Take items: the place of each, whether it is a bitmap, and bytes that it is for."""
+        np.add.at(self._extents, place[~is_bitmap], 1)
+        np.add.at(self._bitmaps, place[is_bitmap], 1)
+        np.add.at(self._bitmap_bytes, place[is_bitmap], length[is_bitmap])
+
+    def problems(
+        self, place: NDArray[np.intp], ranges: NDArray[np.int64], length: NDArray[np.uint64]
+    ) -> Iterator[tuple[int, str]]:
+        """Yield places where something is wrong, and what.
+
+        Args:
+            place: The places to look at.
+            ranges: How many free ranges each place has; neighbours are one.
+            length: Bytes of each place.
+        """
+        has_bitmaps = self._flags & np.uint32(constants.FREE_SPACE_USING_BITMAPS) != 0
+        for wrong, why in (
+            (~self._is_exact, "its information is for another range"),
+            (has_bitmaps & (self._extents > 0), "it has ranges, though it should have bitmaps"),
+            (~has_bitmaps & (self._bitmaps > 0), "it has bitmaps, though it should have ranges"),
+            (
+                has_bitmaps & (self._bitmap_bytes != length),
+                "its bitmaps are not for all of its bytes",
+            ),
+            (
+                ~has_bitmaps & (self._bitmaps == 0) & (self._extents != ranges),
+                "two of its ranges lie side by side, and should be one",
+            ),
+        ):
+            for where in place[wrong[place]].tolist():
+                yield where, why
+
+
 def _keys(start: int, end: int) -> tuple[Key, Key]:
     return Key(start, 0, 0), Key(end - 1, 255, ULLONG_MAX)
 
 
 def _ranges_of(batch: ItemBatch, sectorsize: int) -> Pairs:
     """Return the free ranges that items tell, in the order of their addresses."""
-    parts = [_by_keys(batch.of_type(constants.FREE_SPACE_EXTENT_KEY))]
+    extents = _by_keys(batch.of_type(constants.FREE_SPACE_EXTENT_KEY))
     bitmaps = batch.of_type(constants.FREE_SPACE_BITMAP_KEY)
-    if len(bitmaps):
-        parts += [_unpacked(bitmaps, index, sectorsize) for index in range(len(bitmaps))]
-    pairs = np.concatenate(parts)
+    if not len(bitmaps):
+        return extents
+    # Nearly all have the same size.
+    parts = [
+        _unpacked(bitmaps.select(bitmaps.size == size), size, sectorsize)
+        for size in np.unique(bitmaps.size).tolist()
+    ]
+    pairs = np.concatenate([extents, *parts])
     return pairs[np.argsort(pairs[:, 0], kind="stable")]
 
 
-def _unpacked(batch: ItemBatch, index: int, sectorsize: int) -> Pairs:
-    """Return the free ranges of a bitmap."""
-    start = int(batch.body[index])
-    body = batch.buffer[start : start + int(batch.size[index])]
-    bits = np.unpackbits(body, bitorder="little")[: int(batch.offset[index]) // sectorsize]
-    changes = np.flatnonzero(np.diff(bits, prepend=0, append=0)).astype(np.uint64)
-    return np.asarray(changes.reshape(-1, 2) * np.uint64(sectorsize) + batch.objectid[index])
+def _unpacked(bitmaps: ItemBatch, size: int, sectorsize: int) -> Pairs:
+    """Return the free ranges of bitmaps that have the same size."""
+    bodies = bitmaps.buffer[bitmaps.body[:, None] + np.arange(size)]
+    bits = np.unpackbits(bodies, axis=1, bitorder="little")
+    # A column of zeros at either side, so that no range goes on in the next bitmap.
+    row = np.zeros((len(bitmaps), size * 8 + 2), np.int8)
+    row[:, 1:-1] = bits
+    sectors = bitmaps.offset // np.uint64(sectorsize)
+    row[:, 1:-1] &= np.arange(size * 8, dtype=np.uint64) < sectors[:, None]
+    bitmap, sector = np.nonzero(np.diff(row, axis=1))
+    places = bitmaps.objectid[bitmap] + sector.astype(np.uint64) * np.uint64(sectorsize)
+    return places.reshape(-1, 2)
 
 
 def _by_keys(batch: ItemBatch) -> Pairs:

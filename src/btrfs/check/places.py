@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,37 @@ if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem
     from btrfs.source.disk.source import DiskSource
 
-__all__ = ["Places", "is_lost"]
+__all__ = ["Chunks", "Places", "Stripes", "is_lost"]
+
+
+class Chunks(NamedTuple):
+    """Chunks in the order of their addresses; an entry per chunk in each array.
+
+    Attributes:
+        vaddr: Virtual addresses, uint64.
+        length: Bytes, uint64.
+        flags: Types and profiles, uint64.
+        num_stripes: How many device extents they are made of.
+    """
+
+    vaddr: NDArray[np.uint64]
+    length: NDArray[np.uint64]
+    flags: NDArray[np.uint64]
+    num_stripes: NDArray[np.int64]
+
+
+class Stripes(NamedTuple):
+    """Stripes of chunks, chunk by chunk; an entry per stripe in each array.
+
+    Attributes:
+        devid: Numbers of the devices, uint64.
+        paddr: Addresses on the devices in bytes, uint64.
+        chunk: Indexes of the chunks.
+    """
+
+    devid: NDArray[np.uint64]
+    paddr: NDArray[np.uint64]
+    chunk: NDArray[np.intp]
 
 
 class Places:
@@ -23,6 +53,8 @@ class Places:
         fs: The filesystem.
 
     Attributes:
+        chunks: All chunks.
+        stripes: What they are made of.
         start: Where each place begins, in order, uint64; the first at 0.
         end: Where it ends, which is where the next begins, uint64; the last at the highest number.
         is_chunk: Whether it is a chunk.
@@ -30,16 +62,18 @@ class Places:
     """
 
     def __init__(self, fs: FileSystem) -> None:
+        self.chunks, self.stripes = _chunks(fs)
         rows: list[tuple[int, bool, int]] = []
         end = 0
-        for chunk in fs.chunks():
+        columns = (column.tolist() for column in self.chunks[:3])
+        for vaddr, length, flags in zip(*columns, strict=True):
             # Chunks that overlap are reported where the filesystem is opened.
-            if chunk.vaddr < end:
+            if vaddr < end:
                 continue
-            if chunk.vaddr > end:
+            if vaddr > end:
                 rows.append((end, False, 0))
-            rows.append((chunk.vaddr, True, chunk.type))
-            end = chunk.vaddr + chunk.length
+            rows.append((vaddr, True, flags))
+            end = vaddr + length
         rows.append((end, False, 0))
         self.start = np.array([row[0] for row in rows], np.uint64)
         self.end = np.append(self.start[1:], np.uint64(ULLONG_MAX))
@@ -81,3 +115,17 @@ def is_lost(source: DiskSource, tree: int, start: int, end: int) -> bool:
         lost.tree == tree and lost.min_key.objectid < end and lost.max_key.objectid >= start
         for lost in source.log.lost
     )
+
+
+def _chunks(fs: FileSystem) -> tuple[Chunks, Stripes]:
+    """Return all chunks, and their stripes. Each becomes an object once, as it must be checked."""
+    rows: list[tuple[int, int, int, int]] = []
+    stripes: list[tuple[int, int]] = []
+    for chunk in fs.chunks():
+        rows.append((chunk.vaddr, chunk.length, chunk.type, chunk.num_stripes))
+        stripes += [(stripe.devid, stripe.offset) for stripe in chunk.stripes]
+    table = np.array(rows, np.uint64).reshape(-1, 4).T
+    num_stripes = table[3].astype(np.int64)
+    devid, paddr = np.array(stripes, np.uint64).reshape(-1, 2).T
+    chunk_of = np.repeat(np.arange(len(rows)), num_stripes)
+    return Chunks(table[0], table[1], table[2], num_stripes), Stripes(devid, paddr, chunk_of)

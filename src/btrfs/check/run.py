@@ -118,16 +118,16 @@ class _Checks:
         yield self._qualified(by_address.extents, _EXTENTS)
         yield self._qualified(by_address.free_space, {constants.FREE_SPACE_TREE_OBJECTID})
         yield self._qualified(by_address.checksums, {constants.CSUM_TREE_OBJECTID})
-        block_groups = by_address.extent_check.block_groups.by_address()
+        block_groups = by_address.extent_check.block_groups
         with self._timed("chunks") as checked:
-            check_allocation(fs, source, block_groups, checked)
+            check_allocation(fs, source, by_address.places, block_groups, checked)
         yield self._qualified(checked, _ALLOCATION)
         if not quick:
             with self._timed("subvolumes") as checked:
                 subvolumes = self._subvolumes(walk, checked)
             yield self._qualified(checked, {constants.UUID_TREE_OBJECTID})
             with self._timed("log trees") as checked:
-                check_logs(fs, source, log_walk.blocks(), block_groups, checked)
+                check_logs(fs, source, log_walk.blocks(), block_groups.by_address(), checked)
             yield checked
             with self._timed("quotas") as checked:
                 check_quotas(fs, source, subvolumes, walk.blocks(), checked, self._progress)

@@ -11,6 +11,9 @@ from btrfs.ondisk.items.free_space import FreeSpaceHeader, FreeSpaceInfo
 __all__ = ["check_bitmaps", "check_extents", "check_headers", "check_infos"]
 
 _BITS = 8
+_BITMAP_BYTES = 256
+"""Bytes of a bitmap: the most, and of all but the last one of a block group."""
+
 _FLAGS = sum(constants.FREE_SPACE_INFO_FLAG_NAMES)
 
 
@@ -30,6 +33,11 @@ def check_extents(items: Items) -> None:
 def check_bitmaps(items: Items) -> None:
     """Check the FREE_SPACE_BITMAP of the free space tree: a bit for each sector."""
     _check_ranges(items)
+    items.wrong(
+        items.offset > np.uint64(_BITMAP_BYTES * _BITS * items.fs.sectorsize),
+        "a bitmap for more bytes than one can be for",
+        found=items.offset,
+    )
     sectors = items.offset // np.uint64(items.fs.sectorsize)
     expected = (sectors + np.uint64(_BITS - 1)) // np.uint64(_BITS)
     items.wrong(
@@ -38,6 +46,17 @@ def check_bitmaps(items: Items) -> None:
         expected=expected,
         found=items.batch.size,
     )
+    _check_last_bits(items.select((items.batch.size == expected) & (expected > 0)))
+
+
+def _check_last_bits(items: Items) -> None:
+    """Check that bits behind the last sector are not set."""
+    if not len(items):
+        return
+    used = items.offset // np.uint64(items.fs.sectorsize) % np.uint64(_BITS)
+    last = items.batch.buffer[items.batch.body + items.batch.size - 1]
+    beyond = (used > 0) & (last >> used.astype(np.uint8) != 0)
+    items.wrong(beyond, "it has bits for more bytes than it is for")
 
 
 def _check_ranges(items: Items) -> None:
