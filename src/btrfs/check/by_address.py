@@ -88,7 +88,11 @@ class ByAddress:
             self.extent_check.finish(walk.blocks(), all_seen=all_seen)
             if crossings is None or not self.extent_check.items:
                 return
-            wanted = ~self.extent_check.lost_places
+            lost = self.extent_check.lost_places
+            if (lost & self.places.has_blocks).any():
+                # What a block refers to has one of two forms. Its extent says which.
+                return
+            wanted = ~lost
             if self._source.is_earlier_state:
                 # The chunk tree is the current one, whatever else is read.
                 wanted &= self.places.flags & np.uint64(constants.BLOCK_GROUP_SYSTEM) == 0

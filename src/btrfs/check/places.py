@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from btrfs.ondisk import constants
 from btrfs.ondisk.constants import ULLONG_MAX
 
 if TYPE_CHECKING:
@@ -82,6 +83,12 @@ class Places:
 
     def __len__(self) -> int:
         return len(self.start)
+
+    @property
+    def has_blocks(self) -> NDArray[np.bool_]:
+        """Which are chunks that tree blocks can lie in."""
+        for_blocks = np.uint64(constants.BLOCK_GROUP_METADATA | constants.BLOCK_GROUP_SYSTEM)
+        return np.asarray(self.flags & for_blocks != 0)
 
     def of(self, vaddr: NDArray[np.uint64]) -> NDArray[np.intp]:
         """Return the index of the place that each address is in."""
