@@ -133,7 +133,9 @@ class FreeSpaceCheck:
     def _is_wrong(self) -> NDArray[np.bool_]:
         """Return the places where something does not agree."""
         return np.asarray(
-            (self._sums.values != 0) | (self._counts != self._found) | (self._infos != 1)
+            (self._sums.values != 0)
+            | (self._counts != self._forms.counted(self._found))
+            | (self._infos != 1)
         )
 
     def _add_last_gaps(self) -> None:
@@ -230,7 +232,8 @@ class FreeSpaceCheck:
         start, end = int(self._places.start[place]), int(self._places.end[place])
         where = f"block group at {start}"
         found, count, infos = (
-            int(column[place]) for column in (self._found, self._counts, self._infos)
+            int(column[place])
+            for column in (self._forms.counted(self._found), self._counts, self._infos)
         )
         if infos != 1 or count != found:
             said = {0: "no number", 1: str(count)}.get(infos, f"{infos} numbers")
@@ -306,6 +309,14 @@ class _Forms:
         np.add.at(self._extents, place[~is_bitmap], 1)
         np.add.at(self._bitmaps, place[is_bitmap], 1)
         np.add.at(self._bitmap_bytes, place[is_bitmap], length[is_bitmap])
+
+    def counted(self, ranges: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return what the kernel counts as ranges of each place: items or, with bitmaps, ranges.
+
+        Args:
+            ranges: How many free ranges each place has; neighbours are one.
+        """
+        return np.where(self._bitmaps > 0, ranges, self._extents)
 
     def problems(
         self, place: NDArray[np.intp], ranges: NDArray[np.int64], length: NDArray[np.uint64]
