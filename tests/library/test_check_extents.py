@@ -198,7 +198,7 @@ LIES = {
         lambda liar: liar.replace(TREE, data_extent(liar, FILE), bytes(20)), DAMAGED, "too short"
     ),
     "part of a reference": Lie(append(FILE, b"\xb2abc", 0), DAMAGED, "not whole"),
-    "padding": Lie(append(FILE, b"\0", 0), DAMAGED, "not whole", seen=False),
+    "padding": Lie(append(FILE, b"\0", 0), DAMAGED, "not whole"),
     "unknown reference": Lie(put(FILE, "<B", INLINE, 185), DAMAGED, "unknown kind"),
     "reference of a block": Lie(
         append(FILE, struct.pack("<BQ", TREE_BLOCK_REF_KEY, 5), 1),
@@ -289,7 +289,6 @@ LIES = {
         lambda liar: liar.insert(TREE, ItemKey(1 << 40, BLOCK_GROUP_ITEM_KEY, 1 << 20), bytes(24)),
         ("item-damaged", "block-group-alone"),
         "chunk_objectid is wrong",
-        seen=False,
     ),
 }
 

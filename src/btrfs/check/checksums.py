@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,7 +46,8 @@ class ChecksumCheck:
         self._places = places
         self._checked = checked
         self._pairs = self._read()
-        self.runs = ChecksumRuns(self._pairs[:, 0].copy(), self._pairs[:, 1].copy())
+        start, end = self._pairs.T.copy()
+        self.runs = ChecksumRuns(start, end, list(self._unknown()))
         self._within = np.zeros(len(places), np.uint64)
 
     def add_extents(self, extents: Extents, place: NDArray[np.intp]) -> None:
@@ -84,6 +86,15 @@ class ChecksumCheck:
         except TreeNotFoundError:
             self._checked.skipped = "there is no tree of checksums"
         return joined(np.concatenate(parts))
+
+    def _unknown(self) -> Iterator[tuple[int, int]]:
+        """Yield the ranges whose checksums cannot be read."""
+        first = Key(constants.EXTENT_CSUM_OBJECTID, constants.EXTENT_CSUM_KEY, 0)
+        last = Key(constants.EXTENT_CSUM_OBJECTID, constants.EXTENT_CSUM_KEY, ULLONG_MAX)
+        for lost in self._source.log.lost:
+            if lost.tree == _TREE and lost.min_key <= last and lost.max_key >= first:
+                start, end = max(lost.min_key, first).offset, min(lost.max_key, last).offset
+                yield start, end
 
     def _checked_pairs(self, pairs: Pairs, last: np.uint64) -> Pairs:
         """Report ranges that overlap those before, and return them without what overlaps."""

@@ -10,7 +10,7 @@ not the same ones. They are put together for each group of trees that see the sa
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -51,9 +51,16 @@ class ChecksumRuns:
     Args:
         start: Where each run of sectors with checksums begins, in order, uint64.
         end: Where it ends.
+        unknown: Ranges whose checksums cannot be read: where each begins, and where it ends.
     """
 
-    def __init__(self, start: NDArray[np.uint64], end: NDArray[np.uint64]) -> None:
+    def __init__(
+        self,
+        start: NDArray[np.uint64],
+        end: NDArray[np.uint64],
+        unknown: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        self._unknown = np.array(unknown, np.uint64).reshape(-1, 2)
         self._start = start
         self._end = end
         self._before = np.concatenate([np.zeros(1, np.uint64), np.cumsum(end - start)])
@@ -65,6 +72,13 @@ class ChecksumRuns:
         if not len(self._start):
             return np.zeros(len(start), np.uint64)
         return self._up_to(end) - self._up_to(start)
+
+    def is_known(self, start: NDArray[np.uint64], end: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Return of each range whether all checksums that it may have could be read."""
+        known = np.ones(len(start), np.bool_)
+        for first, last in self._unknown:
+            known &= (end <= first) | (start >= last)
+        return known
 
     def _up_to(self, address: NDArray[np.uint64]) -> NDArray[np.uint64]:
         run = np.searchsorted(self._start, address, "right")
@@ -249,6 +263,9 @@ def _add_checksums(
     written = pieces.select((pieces.vaddr != 0) & (pieces.kind == constants.FILE_EXTENT_REG))
     row = row[written.item]
     start, end = written.on_disk()
+    known = runs.is_known(start, end)
+    if not known.all():
+        row, start, end = row[known], start[known], end[known]
     np.add.at(made.written, row, end - start)
     np.add.at(made.summed, row, runs.bytes_within(start, end))
 
