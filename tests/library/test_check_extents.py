@@ -342,7 +342,9 @@ def skinny(liar: Liar) -> None:
 
 
 FAT_LIES = {
-    "level": Lie(lambda liar: liar.put(TREE, fat_block(liar), "<B", LEVEL, 5), ("block-differs",)),
+    "level": Lie(
+        lambda liar: liar.put(TREE, fat_block(liar), "<B", LEVEL, 5), ("block-differs",), seen=False
+    ),
     "length": Lie(
         lambda liar: liar.rekey(TREE, fat_block(liar), fat_block(liar)._replace(offset=8192)),
         (
