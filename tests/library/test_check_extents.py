@@ -22,6 +22,7 @@ from btrfs.ondisk.constants import (
     SHARED_DATA_REF_KEY,
     TREE_BLOCK_REF_KEY,
 )
+from tests import support
 from tests.lab.damage import Anatomy, copy_image
 from tests.lab.lies import ItemKey, Liar
 from tests.library.address_lies import (
@@ -367,6 +368,59 @@ FAT_LIES = {
 @pytest.mark.parametrize("name", FAT_LIES)
 def test_fat_lie(fat: Path, tmp_path: Path, name: str) -> None:
     assert_found(fat, tmp_path, FAT_LIES[name])
+
+
+# Owners, with simple quotas.
+
+
+@pytest.fixture(scope="module")
+def owned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return support.stored_image("simple-quota.img", tmp_path_factory.mktemp("owned"))
+
+
+OWNER = 9
+"""Bytes of the name of an owner."""
+
+
+def owned_extent(liar: Liar) -> ItemKey:
+    return data_extent(liar, (EXTENT_OWNER_REF_KEY, EXTENT_DATA_REF_KEY))
+
+
+def put_owner_last(liar: Liar) -> None:
+    key = owned_extent(liar)
+    body = liar.body(TREE, key)
+    middle = INLINE + OWNER
+    liar.replace(TREE, key, body[:INLINE] + body[middle:] + body[INLINE:middle])
+
+
+def repeat_owner(liar: Liar) -> None:
+    key = owned_extent(liar)
+    body = liar.body(TREE, key)
+    liar.replace(TREE, key, body[: INLINE + OWNER] + body[INLINE:])
+
+
+def own_block(liar: Liar) -> None:
+    key = a_block(liar)
+    body = liar.body(TREE, key)
+    owner = struct.pack("<BQ", EXTENT_OWNER_REF_KEY, 5)
+    liar.replace(TREE, key, body[:INLINE] + owner + body[INLINE:])
+
+
+@pytest.mark.parametrize(
+    ("tell", "why"),
+    [
+        (put_owner_last, "its owner does not come first"),
+        (repeat_owner, "its owner does not come first"),
+        (own_block, "a tree block that names its owner"),
+    ],
+)
+def test_owner(owned: Path, tmp_path: Path, tell: Callable[[Liar], None], why: str) -> None:
+    """btrfs-progs 6.2 do not know simple quotas."""
+    copy_image(owned, tmp_path / "image")
+    tell(Liar([tmp_path / "image"]))
+    assert [(one.kind, why in one.message) for one in findings(tmp_path / "image")] == [
+        ("item-damaged", True)
+    ]
 
 
 # What cannot be read, and where batches end.

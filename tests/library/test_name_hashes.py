@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, strategies as st
 
-from btrfs.ondisk.hashes import extref_hash, name_hash
-from btrfs.ondisk.name_hashes import extref_hashes, name_hashes, names_with
+from btrfs.ondisk.hashes import crc32c, extref_hash, name_hash
+from btrfs.ondisk.name_hashes import data_ref_hashes, extref_hashes, name_hashes, names_with
 
 PARENTS = st.integers(0, (1 << 64) - 1)
 NAMES = st.lists(st.tuples(PARENTS, st.binary(max_size=40)), max_size=20)
@@ -37,3 +37,18 @@ def test_bytes_in_names(names: list[bytes]) -> None:
     begin = np.cumsum(length + 2) - length - 2
     expected = [b"/" in name or b"\0" in name for name in names]
     assert names_with(buffer, begin, length, (0, ord("/"))).tolist() == expected
+
+
+NUMBERS = st.integers(0, (1 << 64) - 1)
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), min_size=1))
+def test_references(rows: list[tuple[int, int, int]]) -> None:
+    columns = (np.array([row[part] for row in rows], np.uint64) for part in range(3))
+    expected = []
+    for root, objectid, offset in rows:
+        high = crc32c(0xFFFFFFFF, root.to_bytes(8, "little"))
+        low = crc32c(0xFFFFFFFF, objectid.to_bytes(8, "little"))
+        low = crc32c(low, offset.to_bytes(8, "little"))
+        expected.append(high << 31 ^ low)
+    assert data_ref_hashes(*columns).tolist() == expected

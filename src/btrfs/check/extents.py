@@ -7,7 +7,7 @@ keys, some thousands of extents at a time; of data extents nothing is kept but s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,11 +162,11 @@ class ExtentCheck:
         self._unclear = [np.empty(0, np.uint64)]
         self._end = 0
         self._count = 0
-        self._blocks: list[Extents] = []
+        self._blocks: list[BlockExtents] = []
         self.items = 0
         self.unclear = np.empty(0, np.uint64)
         self.block_groups = BlockGroups(*(np.empty(0, np.uint64) for _ in range(5)))
-        self.blocks = _block_extents([])
+        self.blocks = _block_extents(no_extents())
 
     def run(self, consumer: ExtentConsumer) -> None:
         """Read the tree.
@@ -189,7 +189,9 @@ class ExtentCheck:
         self._check_counts(self._last)
         self.unclear = np.concatenate(self._unclear)
         self.block_groups = _joined(groups)
-        self.blocks = _block_extents(self._blocks)
+        columns: Any = map(np.concatenate, zip(self.blocks, *self._blocks, strict=True))
+        self.blocks = BlockExtents(*columns)
+        self._blocks.clear()
 
     @property
     def lost_places(self) -> NDArray[np.bool_]:
@@ -262,7 +264,7 @@ class ExtentCheck:
         consumer.extents(extents, place)
         self._check_places(extents, place)
         self._check_types(extents.select(is_clear), place[is_clear])
-        self._blocks.append(extents.select(extents.is_block))
+        self._blocks.append(_block_extents(extents))
         self._check_counts(known.select(slice(None, -1)))
         self._last = known.select(slice(-1, None))
 
@@ -460,12 +462,7 @@ def _joined(groups: list[BlockGroups]) -> BlockGroups:
     return BlockGroups(*map(np.concatenate, zip(none, *groups, strict=True)))
 
 
-def _block_extents(parts: list[Extents]) -> BlockExtents:
-    none = [np.empty(0, np.uint64)]
-    full = [np.empty(0, np.bool_)]
-    return BlockExtents(
-        np.concatenate(none + [part.vaddr for part in parts]),
-        np.concatenate(none + [part.generation for part in parts]),
-        np.concatenate([np.empty(0, np.uint8), *(part.level for part in parts)]),
-        np.concatenate(full + [part.is_full_backref for part in parts]),
-    )
+def _block_extents(extents: Extents) -> BlockExtents:
+    """Return those that are for tree blocks."""
+    blocks = extents.select(extents.is_block)
+    return BlockExtents(blocks.vaddr, blocks.generation, blocks.level, blocks.is_full_backref)
