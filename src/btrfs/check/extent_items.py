@@ -41,6 +41,10 @@ _KEYED = (
     constants.EXTENT_DATA_REF_KEY,
     constants.SHARED_DATA_REF_KEY,
 )
+# struct btrfs_extent_item
+_EXTENT_DTYPE = np.dtype([("refs", "<u8"), ("generation", "<u8"), ("flags", "<u8")])
+# struct btrfs_extent_data_ref, without its count
+_DATA_REF_DTYPE = np.dtype([("root", "<u8"), ("objectid", "<u8"), ("offset", "<u8")])
 _LEVEL_AT = ExtentItem.struct_size + 17
 _FULL_BACKREF = np.uint64(constants.BLOCK_FLAG_FULL_BACKREF)
 _DATA = np.uint64(constants.EXTENT_FLAG_DATA)
@@ -130,7 +134,10 @@ def extents_of(batch: ItemBatch, nodesize: int) -> Extents:
     is_skinny, size, at = is_skinny[index], batch.size[index], batch.body[index]
     is_short = size < ExtentItem.struct_size
     at[is_short] = 0
-    refs, generation, flags = (take(batch.buffer, "<u8", at + field) for field in (0, 8, 16))
+    structs = take(batch.buffer, _EXTENT_DTYPE, at)
+    refs, generation, flags = (
+        np.ascontiguousarray(structs[name]) for name in ("refs", "generation", "flags")
+    )
     for column in (refs, generation, flags):
         column[is_short] = 0
     is_block = is_skinny | (flags & _KINDS == _TREE_BLOCK)
@@ -298,8 +305,9 @@ def _rows(batch: ItemBatch, extents: Extents, stored: _Stored) -> Referrers:
         origin[~is_data_ref] = take(batch.buffer, "<u8", at[~is_data_ref])
     else:
         origin[~is_data_ref] = offsets[~is_data_ref]
-    for column, where in ((origin, 0), (objectid, 8), (offset, 16)):
-        column[is_data_ref] = take(batch.buffer, "<u8", at[is_data_ref] + where)
+    refs = take(batch.buffer, _DATA_REF_DTYPE, at[is_data_ref])
+    for column, name in ((origin, "root"), (objectid, "objectid"), (offset, "offset")):
+        column[is_data_ref] = refs[name]
     return Referrers(
         *(extents.vaddr[extent], extents.length[extent], kind, origin, objectid, offset, count)
     )

@@ -141,7 +141,7 @@ def check_inline_refs(items: Items, extents: Extents, inline: InlineBackrefs) ->
         extents: The extents among them.
         inline: Their back references.
     """
-    right = np.isin(extents.flags & np.uint64(_KINDS), [1, 2])
+    right = extents.has_kind
     body_is_wrong = ~inline.is_whole & right
     rows = extents.item
     items.wrong(body_is_wrong, "its references are not whole, or of an unknown kind", rows=rows)
