@@ -24,7 +24,10 @@ from tests.library.test_damage import put
 from tests.support import programs
 from tests.support.programs import SAMPLE
 
-NAMES = ["superblocks", "trees", "extents", "free space", "chunks"]
+NAMES = [
+    *("superblocks", "trees", "files", "extents", "free space", "checksums", "chunks"),
+    *("subvolumes", "log trees", "quotas"),
+]
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[Any, str, str]:
@@ -52,15 +55,16 @@ def test_clean(capsys: pytest.CaptureFixture[str], image: Path) -> None:
     before = image.stat()
     status, out, err = run(capsys, image)
     assert (status, err) == (0, "")
-    first, *lines, last = out.splitlines()
+    first, *lines, verdict, left_out = out.splitlines()
     assert first.startswith(f"{image}: btrfs ")
     assert first.endswith(", generation 14")
     assert [line[:13].strip() for line in lines] == NAMES
     assert all(line[13:].startswith("ok  ") for line in lines)
-    assert last == "Clean: nothing is wrong (second copies and data not read)."
+    assert verdict == "No damage in what was checked."
+    assert left_out == ("Not checked: second copies of tree blocks (--all-copies); data (--data).")
     status, out, err = run(capsys, image, "--data", "--all-copies")
     assert (status, err) == (0, "")
-    assert out.splitlines()[-1] == "Clean: nothing is wrong."
+    assert out.splitlines()[-1] == "Clean: everything was checked, and nothing is wrong."
     assert "\ndata         ok               2.01MiB with checksums\n" in out
     after = image.stat()
     assert (after.st_mtime_ns, after.st_ctime_ns) == (before.st_mtime_ns, before.st_ctime_ns)
@@ -87,8 +91,9 @@ def test_damaged(capsys: pytest.CaptureFixture[str], image: Path) -> None:
     assert lines[begin - 1].startswith("trees        8 findings       ")
     assert all(f" in tree {FS_TREE_OBJECTID}: " in line for line in lines[begin + 1 : begin + 6])
     assert lines[begin + 6] == "        and 3 more; --verbose shows more"
-    assert lines[begin + 7].startswith("extents      ok  ")
-    assert lines[-2] == "Damaged: 8 findings. All metadata can be read."
+    assert lines[begin + 7].startswith("files        16 findings      ")
+    assert lines[-3] == "Damaged: 24 findings. All metadata can be read."
+    assert lines[-2].startswith("Not checked: second copies of tree blocks (--all-copies); ")
     assert lines[-1].startswith("Hint: make a backup")
     status, out, _ = run(capsys, image, "--verbose")
     assert status == 1
@@ -103,7 +108,8 @@ def test_damage_that_another_copy_makes_good(
     test_checking.scribble(image, place.paddrs[0] + 200)
     status, out, _ = run(capsys, image)
     assert status == 1
-    assert out.splitlines()[-2:] == [
+    verdict, _, hint = out.splitlines()[-3:]
+    assert [verdict, hint] == [
         "Damaged: 1 finding, 1 of them made good by another copy. All metadata can be read.",
         "Hint: btrfs scrub, once it is mounted, repairs what another copy makes good",
     ]
@@ -113,13 +119,18 @@ def test_json(capsys: pytest.CaptureFixture[str], image: Path) -> None:
     status, out, err = run(capsys, image, "--json", "--data")
     assert (status, err) == (0, "")
     answer = json.loads(out)
-    assert (answer["verdict"], answer["findings"], answer["notes"]) == ("clean", 0, [])
+    assert (answer["verdict"], answer["findings"], answer["notes"]) == (
+        "no damage found",
+        0,
+        [],
+    )
+    assert answer["not_checked"] == ["second copies of tree blocks (--all-copies)"]
     assert [checked["name"] for checked in answer["checks"]] == [*NAMES, "data"]
     assert answer["checks"][1]["counts"]["items"] == 2430
     damage_names(image, 2)
     status, out, _ = run(capsys, image, "--json")
     answer = json.loads(out)
-    assert (status, answer["verdict"], answer["findings"]) == (1, "damaged", 2)
+    assert (status, answer["verdict"], answer["findings"]) == (1, "damaged", 6)
     assert answer["checks"][1]["totals"] == {"item-damaged": 2}
     finding = answer["checks"][1]["findings"][0]
     assert (finding["kind"], finding["tree"], finding["recovered"]) == (
@@ -151,7 +162,7 @@ def test_mounted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
             assert "is mounted, and what is being written to cannot be checked" in err
             assert "btrfs scrub" in err
         status, out, _ = run(capsys, "--source", "unmounted", *made.devices)
-        assert (status, out.splitlines()[-1][:5]) == (0, "Clean")
+        assert (status, out.splitlines()[-2][:9]) == (0, "No damage")
         (made.mountpoint / "another").write_bytes(bytes(1 << 20))
         made.remount("ro")
         for target in (made.mountpoint, Path(made.devices[1])):
@@ -215,13 +226,19 @@ def test_missing_device(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
         "superblocks": "1 finding",
         "trees": "ok",
         "copies": "partly checked",
+        "files": "ok",
         "extents": "ok",
         "free space": "ok",
+        "checksums": "ok",
         "chunks": "ok",
+        "subvolumes": "ok",
+        "log trees": "ok",
+        "quotas": "ok",
         "data": "ok",
     }
     assert f" {whole // 2} places of " in out
-    assert f"not checked: {whole // 2} places on missing devices" in out
+    missing = f"{whole // 2} places on missing devices"
+    assert f"not checked: {missing}" in out
     (copies,) = (
         checked
         for checked in json.loads(run(capsys, "--all-copies", "--json", made.images[0])[1])[
@@ -231,8 +248,9 @@ def test_missing_device(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
     )
     counts = copies["counts"]
     assert (counts["copies"], counts["missing"]) == (whole // 2, whole // 2)
-    assert out.splitlines()[-2:] == [
+    assert out.splitlines()[-3:] == [
         "Damaged: 1 finding. All metadata can be read.",
+        f"Not checked: a part of second copies of tree blocks ({missing}).",
         "Hint: connect the missing device, or mount -o degraded and replace it",
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -249,24 +250,42 @@ DATA_CHUNK, METADATA_CHUNK = (13631488, 8 * MIB), (30408704, 32 * MIB)
 
 ITEMS: dict[str, tuple[int, str, int, Edit, set[str]]] = {
     "size of an inode": (
-        FS_TREE_OBJECTID, "INODE_ITEM", 3, record("<I", SIZE, 159), {"item-damaged"},
+        FS_TREE_OBJECTID, "INODE_ITEM", 3, record("<I", SIZE, 159),
+        {"item-damaged", "inode-missing", "entry-without-inode"},
     ),
     "mode of an inode": (
-        FS_TREE_OBJECTID, "INODE_ITEM", 3, body("<I", 52, 0o644), {"item-damaged"},
+        FS_TREE_OBJECTID, "INODE_ITEM", 3, body("<I", 52, 0o644),
+        {"item-damaged", "inode-type", "entry-type"},
     ),
     "generation of an inode": (
         FS_TREE_OBJECTID, "INODE_ITEM", 3, body("<Q", 0, 1 << 40), {"item-damaged"},
     ),
     "names of a directory": (
-        FS_TREE_OBJECTID, "INODE_ITEM", 0, body("<I", 40, 2), {"item-damaged"},
+        FS_TREE_OBJECTID, "INODE_ITEM", 0, body("<I", 40, 2), {"item-damaged", "inode-links"},
     ),
-    "name of an inode": (FS_TREE_OBJECTID, "INODE_REF", 3, body("<H", 8, 500), {"item-damaged"}),
-    "length of a name": (FS_TREE_OBJECTID, "DIR_INDEX", 3, body("<H", 27, 500), {"item-damaged"}),
-    "type of an entry": (FS_TREE_OBJECTID, "DIR_INDEX", 3, body("<B", 29, 77), {"item-damaged"}),
-    "hash of a name": (FS_TREE_OBJECTID, "DIR_ITEM", 3, body("<B", 30, 0x7F), {"item-damaged"}),
-    "type of a piece": (FS_TREE_OBJECTID, "EXTENT_DATA", 9, body("<B", 20, 9), {"item-damaged"}),
+    "name of an inode": (
+        FS_TREE_OBJECTID, "INODE_REF", 3, body("<H", 8, 500),
+        {"item-damaged", "inode-links", "entry-without-link"},
+    ),
+    "length of a name": (
+        FS_TREE_OBJECTID, "DIR_INDEX", 3, body("<H", 27, 500),
+        {"item-damaged", "directory-size", "link-without-entry", "entry-without-index"},
+    ),
+    "type of an entry": (
+        FS_TREE_OBJECTID, "DIR_INDEX", 3, body("<B", 29, 77),
+        {"item-damaged", "entry-type", "entry-without-index", "entry-without-hash"},
+    ),
+    "hash of a name": (
+        FS_TREE_OBJECTID, "DIR_ITEM", 3, body("<B", 30, 0x7F),
+        {"item-damaged", "entry-without-index", "entry-without-hash"},
+    ),
+    "type of a piece": (
+        FS_TREE_OBJECTID, "EXTENT_DATA", 9, body("<B", 20, 9),
+        {"item-damaged", "inode-bytes", "extent-missing"},
+    ),
     "size of a piece": (
-        FS_TREE_OBJECTID, "EXTENT_DATA", 9, record("<I", SIZE, 20), {"item-damaged"},
+        FS_TREE_OBJECTID, "EXTENT_DATA", 9, record("<I", SIZE, 20),
+        {"item-damaged", "inode-bytes"},
     ),
     "key type": (
         CSUM_TREE_OBJECTID, "EXTENT_CSUM", -1, record("<B", TYPE, 130),
@@ -607,7 +626,7 @@ def test_damaged_data(image: Path) -> None:
         assert kinds(checks) == {"data-damaged": 1}
         (message,) = messages(checks)
         assert message.startswith(f"{2 * SECTOR} bytes at {vaddr} ({image} at {paddr}); in ")
-        name = message.partition("; in ")[2].split(" and ")[0]
+        name = re.split(", | and ", message.partition("; in ")[2])[0]
         with FileSystem(image) as fs:
             assert lookup(fs, name).tree == FS_TREE_OBJECTID
 

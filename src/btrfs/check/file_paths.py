@@ -22,6 +22,7 @@ class FilePaths:
 
     def __init__(self, fs: FileSystem) -> None:
         self._paths = Paths(fs)
+        self._log = fs.block_source().log
 
     def of_inode(self, tree: int, inum: int) -> str | None:
         """Return one path of an inode; None if it has none, or what leads to it is damaged.
@@ -34,6 +35,10 @@ class FilePaths:
 
     def all_of_inode(self, tree: int, inum: int) -> list[str]:
         """Return the paths of an inode, one for each name that can be found."""
+        with self._log.unchanged():
+            return self._all_of_inode(tree, inum)
+
+    def _all_of_inode(self, tree: int, inum: int) -> list[str]:
         try:
             subvolume = self._paths.of_subvolume(tree)
             paths = list(self._paths.of_inode(tree, inum))

@@ -69,7 +69,10 @@ class FileFinder:
             vaddr: Virtual address of the first byte.
             length: How many bytes.
         """
-        end = vaddr + length
+        with self._fs.block_source().log.unchanged():
+            return self._at(vaddr, vaddr + length)
+
+    def _at(self, vaddr: int, end: int) -> FilesAt:
         readers: dict[str, None] = {}
         keepers: dict[str, None] = {}
         try:

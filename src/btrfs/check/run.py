@@ -128,10 +128,10 @@ class _Checks:
             yield self._qualified(checked, {constants.UUID_TREE_OBJECTID})
             with self._timed("log trees") as checked:
                 check_logs(fs, source, log_walk.blocks(), block_groups.by_address(), checked)
-            yield checked
+            yield self._qualified(checked, {constants.TREE_LOG_OBJECTID})
             with self._timed("quotas") as checked:
                 check_quotas(fs, source, subvolumes, walk.blocks(), checked, self._progress)
-            yield checked
+            yield self._qualified(checked, {constants.QUOTA_TREE_OBJECTID})
         if data:
             with self._timed("data") as checked:
                 self._data(checked, all_copies=all_copies)

@@ -7,8 +7,9 @@ An unmounted filesystem remembers three things while it is read: bytes that did 
 
 from __future__ import annotations
 
-from collections.abc import Sized
-from typing import NamedTuple
+from collections.abc import Iterator, Sized
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 from btrfs.errors import BtrfsError, CorruptError
 from btrfs.ondisk.key import Key
@@ -120,6 +121,20 @@ class DamageLog:
         """Remember keys that were left out."""
         if self._is_new(lost[:3], self.lost):
             self.lost.append(lost)
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Forget at the end what was met meanwhile: for look-ups that only help to name things."""
+        lists: list[list[Any]] = [self.damage, self.lost, self.notes]
+        counts = [len(entries) for entries in lists]
+        known = len(self._known)
+        try:
+            yield
+        finally:
+            for entries, count in zip(lists, counts, strict=True):
+                del entries[count:]
+            while len(self._known) > known:
+                self._known.popitem()
 
     def note(self, text: str) -> None:
         """Remember a remark that is not about certain bytes."""
