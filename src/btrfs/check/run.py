@@ -108,7 +108,7 @@ class _Checks:
         if crossings is not None:
             with self._timed("files") as checked:
                 check_files(fs, walk, checked, no_holes=crossings.no_holes)
-            yield checked
+            yield self._qualified(checked, set())
         if all_copies:
             with self._timed("copies") as checked:
                 blocks = [walk.blocks(), log_walk.blocks()]

@@ -233,7 +233,9 @@ def _left_out(done: Sequence[Checked]) -> list[str]:
     lines = []
     for name, why in not_checked(done).items():
         what = f"a part of {CHECKS[name]}" if name in partly else CHECKS[name]
-        reason = why.removeprefix("not checked: ") or _OPTIONS.get(name, "left out by --quick")
+        reason = why.removeprefix("not checked").lstrip(": ") or _OPTIONS.get(
+            name, "left out by --quick"
+        )
         lines.append(f"{what} ({reason})")
     return lines
 
