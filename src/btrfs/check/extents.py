@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from btrfs.check.ahead import worked_ahead
 from btrfs.check.extent_items import (
     Extents,
     InlineBackrefs,
@@ -21,7 +22,7 @@ from btrfs.check.extent_items import (
     keyed_backrefs,
     no_extents,
 )
-from btrfs.check.items import ItemRules
+from btrfs.check.items import ItemRules, Problem
 from btrfs.check.items.extents import check_inline_refs
 from btrfs.check.places import Places, is_lost
 from btrfs.check.referrers import Referrers
@@ -134,6 +135,22 @@ class _Counted(NamedTuple):
         return _Counted(self.extents.select(chosen), self.refs[chosen], self.is_clear[chosen])
 
 
+class _Decoded(NamedTuple):
+    """What is in a batch of items of the extent tree.
+
+    Attributes:
+        batch: The items.
+        extents: The extents.
+        inline: The back references inside their items.
+        problems: What is wrong with each item by itself.
+    """
+
+    batch: ItemBatch
+    extents: Extents
+    inline: InlineBackrefs
+    problems: list[Problem]
+
+
 class ExtentCheck:
     """Reads the extent tree, and checks what can be told from it and the block groups.
 
@@ -177,13 +194,13 @@ class ExtentCheck:
         tree = block_group_tree(self._source)
         groups = list(self._groups_apart(tree))
         try:
-            for batch in self._fs.batches(_TREE):
-                self.items += len(batch)
+            for decoded in worked_ahead(self._fs.batches(_TREE), self._decoded):
+                self.items += len(decoded.batch)
                 if tree == _TREE:
-                    groups.append(_block_groups(batch))
+                    groups.append(_block_groups(decoded.batch))
                 else:
-                    self._reject_block_groups(batch)
-                self._take(batch, consumer)
+                    self._reject_block_groups(decoded.batch)
+                self._take(decoded, consumer)
         except TreeNotFoundError:
             self._checked.skipped = "there is no extent tree"
         self._check_counts(self._last)
@@ -244,12 +261,21 @@ class ExtentCheck:
                 vaddr=key.objectid,
             )
 
-    def _take(self, batch: ItemBatch, consumer: ExtentConsumer) -> None:
-        """Look at the items of a batch."""
+    def _decoded(self, batch: ItemBatch) -> _Decoded:
+        """Return what is in a batch, and what is wrong with each item by itself."""
         extents = extents_of(batch, self._fs.nodesize)
-        self._count += len(extents.vaddr)
         inline = inline_backrefs(batch, extents)
-        self._check_items(batch, extents, inline)
+        leaf = batch.body // self._fs.nodesize
+        items = self._rules.items(batch, leaf, _TREE)
+        check_inline_refs(items, extents, inline)
+        problems = [*self._rules.check(batch, leaf, _TREE), *items.problems]
+        return _Decoded(batch, extents, inline, problems)
+
+    def _take(self, decoded: _Decoded, consumer: ExtentConsumer) -> None:
+        """Look at the items of a batch."""
+        batch, extents, inline, problems = decoded
+        self._count += len(extents.vaddr)
+        self._report(batch, problems)
         is_clear = inline.is_whole & extents.has_kind
         if not is_clear.all():
             self._unclear.append(extents.vaddr[~is_clear])
@@ -270,13 +296,9 @@ class ExtentCheck:
 
     # Extents by themselves.
 
-    def _check_items(self, batch: ItemBatch, extents: Extents, inline: InlineBackrefs) -> None:
-        """Check the headers of leaves, and each item by itself."""
-        nodesize = self._fs.nodesize
-        leaf = batch.body // nodesize
-        items = self._rules.items(batch, leaf, _TREE)
-        check_inline_refs(items, extents, inline)
-        for problem in (*self._rules.check(batch, leaf, _TREE), *items.problems):
+    def _report(self, batch: ItemBatch, problems: list[Problem]) -> None:
+        """Report what is wrong with single items, and check the headers of leaves."""
+        for problem in problems:
             self._checked.add(
                 problem.kind,
                 f"{problem.key} in tree {_TREE}{f': {problem.why}' if problem.why else ''}",
@@ -286,6 +308,7 @@ class ExtentCheck:
                 found=problem.found,
                 vaddr=problem.key.objectid,
             )
+        nodesize = self._fs.nodesize
         count = len(batch.buffer) // nodesize
         headers = np.ndarray((count,), Header.dtype, batch.buffer, 0, (nodesize,))
         for index in np.flatnonzero(headers["owner"] != _TREE).tolist():
