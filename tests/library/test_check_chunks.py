@@ -110,6 +110,14 @@ def move_stripe(liar: Liar) -> None:
     liar.put(CHUNK_TREE_OBJECTID, last, "<Q", 56, paddr)
 
 
+def retype(liar: Liar) -> None:
+    """Say of block group and chunk of data that they are for metadata."""
+    key = group(liar, BLOCK_GROUP_DATA)
+    liar.put(EXTENT_TREE_OBJECTID, key, "<Q", FLAGS, BLOCK_GROUP_METADATA)
+    chunk = ItemKey(256, CHUNK_ITEM_KEY, key.objectid)
+    liar.put(CHUNK_TREE_OBJECTID, chunk, "<Q", 24, BLOCK_GROUP_METADATA)
+
+
 DAMAGED = ("item-damaged",)
 
 LIES = {
@@ -146,6 +154,7 @@ LIES = {
         ("item-damaged", "block-group-differs"),
         "bits that are not known",
     ),
+    "data in metadata": Lie(retype, ("extent-type",), "in a block group of"),
     "no length": Lie(
         resize(0),
         ("item-damaged", "block-group-differs"),

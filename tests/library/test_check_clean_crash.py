@@ -29,8 +29,8 @@ RECOVER = 7
 Work = Callable[[support.LoopFilesystem], object]
 
 OLDER_SUPERBLOCK = (
-    r"superblocks: superblock-differs: .*: (generation|log_root) is \d+ instead of \d+",
-    r"superblocks: device-stale: .* is of generation \d+ instead of \d+",
+    r"superblocks: superblock-behind: .*: (generation|log_root) is \d+ instead of \d+",
+    r"superblocks: device-behind: .* is of generation \d+ instead of \d+",
 )
 """What a crash between two superblocks leaves. It is true; the next commit writes all anew.
 

@@ -82,6 +82,13 @@ def a_block(liar: Liar) -> ItemKey:
     raise AssertionError("no such tree block")
 
 
+def share(liar: Liar) -> None:
+    """Give a leaf of the extent tree the flag of blocks whose references name them."""
+    vaddr = liar.blocks(TREE)[-1].vaddr
+    (key,) = liar.keys(TREE, METADATA_ITEM_KEY, vaddr)
+    liar.put(TREE, key, "<Q", FLAGS, 2 | 1 << 8)
+
+
 def append(types: tuple[int, ...], more: bytes, refs: int) -> Callable[[Liar], None]:
     """Append bytes to the item of a data extent, and count so many references more."""
 
@@ -190,6 +197,11 @@ LIES = {
         put(FILE, "<Q", FLAGS, 0x101), DAMAGED, "FULL_BACKREF", seen=False
     ),
     "block as data": Lie(put_block("<Q", FLAGS, 1), DAMAGED, "data cannot have", seen=False),
+    "never shared": Lie(
+        share,
+        ("block-shared",),
+        "of a tree that is no subvolume",
+    ),
     "level of eight": Lie(
         lambda liar: liar.rekey(TREE, a_block(liar), a_block(liar)._replace(offset=8)),
         ("item-damaged", "block-differs"),

@@ -12,18 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btrfs.check.report import Checked
-from btrfs.errors import TreeNotFoundError
+from btrfs.errors import CorruptError, TreeNotFoundError
 from btrfs.ondisk import constants
 from btrfs.ondisk.constants import ULLONG_MAX
 from btrfs.ondisk.items.device import DevExtent
 from btrfs.ondisk.profiles import profile_of
 from btrfs.ondisk.text import block_group_flags_str, counted
+from btrfs.source.disk.chunk_recovery import parsed_system_chunks
 
 if TYPE_CHECKING:
     from btrfs.check.extents import BlockGroups
     from btrfs.check.places import Chunks, Places, Stripes
     from btrfs.filesystem import FileSystem
+    from btrfs.ondisk.items.chunk import Chunk
     from btrfs.source.disk.source import DiskSource
+    from btrfs.source.disk.superblock import Superblock
 
 __all__ = ["check_allocation"]
 
@@ -69,6 +72,9 @@ def check_allocation(
         checked.skipped = "there is no device tree"
     lost = {lost.tree for lost in source.log.lost}
     _check_block_groups(chunks, groups, lost, checked)
+    if constants.CHUNK_TREE_OBJECTID not in lost:
+        _check_system_chunks(fs, source.superblock, checked)
+        _check_stripe_devices(fs, places, checked)
     if extents is not None:
         _check_stripes(chunks, places.stripes, extents, lost, checked)
         _check_devices(fs, extents, lost, checked)
@@ -141,6 +147,52 @@ def _report_block_group(
         differences.append(f"{found} instead of {expected}")
     message = f"block group at {vaddr}: {', '.join(differences)}"
     checked.add("block-group-differs", message, vaddr=vaddr)
+
+
+# Chunks and the superblock.
+
+
+def _check_system_chunks(fs: FileSystem, superblock: Superblock, checked: Checked) -> None:
+    """Check that the superblock has the system chunks, which hold the chunk tree, as that does."""
+    try:
+        stored = {chunk.vaddr: chunk for chunk in parsed_system_chunks(superblock)}
+    except CorruptError:
+        return  # It is reported where the filesystem is opened.
+    system = {
+        chunk.vaddr: chunk for chunk in fs.chunks() if chunk.type & constants.BLOCK_GROUP_SYSTEM
+    }
+    for vaddr in sorted(stored.keys() | system.keys()):
+        found, expected = (
+            "no chunk" if chunk is None else _layout(chunk)
+            for chunk in (stored.get(vaddr), system.get(vaddr))
+        )
+        if found != expected:
+            checked.add(
+                "system-chunk",
+                f"chunk at {vaddr}, in the superblock",
+                expected=expected,
+                found=found,
+                vaddr=vaddr,
+            )
+
+
+def _layout(chunk: Chunk) -> str:
+    """Return what must be the same of a chunk wherever it is stored, as text."""
+    stripes = ", ".join(
+        f"device {stripe.devid} ({stripe.uuid}) at {stripe.offset}" for stripe in chunk.stripes
+    )
+    return f"{block_group_flags_str(chunk.type)} of {chunk.length} bytes on {stripes}"
+
+
+def _check_stripe_devices(fs: FileSystem, places: Places, checked: Checked) -> None:
+    """Check that the devices that chunks lie on have items."""
+    stripes, devids = places.stripes, [device.devid for device in fs.devices(0, ULLONG_MAX)]
+    alone = ~np.isin(stripes.devid, np.array(devids, np.uint64))
+    for index in np.flatnonzero(alone).tolist():
+        devid, paddr = int(stripes.devid[index]), int(stripes.paddr[index])
+        vaddr = int(places.chunks.vaddr[stripes.chunk[index]])
+        message = f"device {devid} at {paddr}, of the chunk at {vaddr}"
+        checked.add("stripe-device", message, vaddr=vaddr, paddr=paddr)
 
 
 # Stripes and device extents.

@@ -86,6 +86,8 @@ class ByAddress:
         with _added_to(self.extents):
             all_seen = not self._source.log.lost and not walk.incomplete
             self.extent_check.finish(walk.blocks(), all_seen=all_seen)
+            if not self._source.is_earlier_state:
+                self.extent_check.check_unshareable(walk.unshareable())
             if crossings is None or not self.extent_check.items:
                 return
             lost = self.extent_check.lost_places

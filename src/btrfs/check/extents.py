@@ -392,6 +392,23 @@ class ExtentCheck:
                 vaddr=vaddr,
             )
 
+    def check_unshareable(self, vaddrs: NDArray[np.uint64]) -> None:
+        """Check that blocks that are never shared do not have the flag of those that were.
+
+        Args:
+            vaddrs: Addresses of blocks of trees without files.
+        """
+        blocks = self.blocks
+        flagged = blocks.vaddr[blocks.is_full_backref]
+        wrong = np.isin(flagged, vaddrs) & ~np.isin(flagged, self.unclear)
+        for vaddr in flagged[wrong].tolist():
+            self._checked.add(
+                "block-shared",
+                f"extent at {vaddr}, {self._fs.nodesize} bytes, of a tree that is no subvolume",
+                tree=_TREE,
+                vaddr=vaddr,
+            )
+
     def _check_blocks(self, blocks: BlockTable, lost: NDArray[np.bool_], *, all_seen: bool) -> None:
         """Check that tree blocks and the extents for them are the same."""
         vaddr = blocks.vaddr

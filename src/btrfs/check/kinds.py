@@ -71,6 +71,16 @@ KINDS = {
         "copies of the superblock that are not like the newest one",
         "the next commit writes all anew",
     ),
+    "superblock-behind": Kind(
+        "copies of the superblock that a crash kept from being written",
+        "nothing is lost; the next commit writes all anew",
+        True,
+    ),
+    "device-behind": Kind(
+        "devices whose superblock a crash kept from being written",
+        "the next commit writes all anew; btrfs scrub shows whether anything else is missing",
+        True,
+    ),
     "device-missing": Kind("devices that are missing", _CONNECT),
     "device-stale": Kind("devices that are out of date", _SCRUB),
     "device-cut-off": Kind(
@@ -123,6 +133,11 @@ KINDS = {
     "block-group-alone": Kind("block groups without a chunk", _BACKUP),
     "block-group-differs": Kind("block groups that are not like their chunk", _BACKUP),
     "block-group-overlaps": Kind("block groups that overlap the one before", _ALLOCATION),
+    "system-chunk": Kind(
+        "system chunks that the superblock does not have as the chunk tree has them",
+        "the next mount may not find the chunk tree; make a backup while files can be read",
+    ),
+    "stripe-device": Kind("stripes of chunks on a device that has no item", _RESCUE),
     "stripe-alone": Kind("stripes of chunks without a device extent", _ALLOCATION),
     "device-extent-alone": Kind("device extents that belong to no chunk", _BACKUP),
     "device-extent-differs": Kind(
@@ -147,6 +162,9 @@ KINDS = {
         "tree blocks in use that are no extents: they could be overwritten", _ALLOCATION
     ),
     "extent-without-block": Kind("extents for tree blocks that are in no tree", _BACKUP),
+    "block-shared": Kind(
+        "extents for tree blocks that cannot be shared, but have the flag FULL_BACKREF", _BACKUP
+    ),
     "block-differs": Kind("extents that are not like their tree block", _BACKUP),
     "block-group-used": Kind(
         "block groups whose used bytes are not the sum of their extents", _BACKUP

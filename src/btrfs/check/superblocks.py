@@ -26,6 +26,9 @@ _OWN = {"csum", "bytenr", "dev_item"}
 _OF_THE_FIRST_COPY = {"log_root", "log_root_transid", "log_root_level"}
 """A sync of a file writes the first copy on each device only (write_all_supers in disk-io.c)."""
 
+_FIXED = {"fsid", "metadata_uuid", "nodesize", "sectorsize", "stripesize", "csum_type"}
+"""What no commit changes."""
+
 _OF_DEVICE_ITEMS = ("devid", "total_bytes", "bytes_used", "uuid")
 
 
@@ -99,10 +102,12 @@ def _check_generation(device: Device, newest: Superblock, checked: Checked) -> b
     found, expected = device.superblock.generation, newest.generation
     if found == expected:
         return False
+    # What a commit refers to is on all devices before the first superblock is written.
+    is_behind = abs(found - expected) == 1
     checked.add(
-        "device-stale",
+        "device-behind" if is_behind else "device-stale",
         f"{device.path} is of generation {found} instead of {expected}",
-        recovered=True,
+        recovered=not is_behind,
         device=device.path,
     )
     return True
@@ -117,13 +122,25 @@ def _compare(
     names = [field.name for field in fields(Superblock) if field.name not in ignored]
     different = [name for name in names if getattr(copy, name) != getattr(expected, name)]
     if different:
+        is_behind = _is_behind(copy, expected, set(different))
         checked.add(
-            "superblock-differs",
+            "superblock-behind" if is_behind else "superblock-differs",
             f"{path} at {paddr}: {_differences(copy, expected, different)}",
-            recovered=True,
+            recovered=not is_behind,
             device=path,
             paddr=paddr,
         )
+
+
+def _is_behind(copy: Superblock, expected: Superblock, different: set[str]) -> bool:
+    """Return whether a crash while superblocks were written explains how two copies differ.
+
+    They are of two commits that follow each other; or of the same one, and only one of them has the
+    log trees that a sync of a file wrote.
+    """
+    if different <= _OF_THE_FIRST_COPY:
+        return True
+    return abs(copy.generation - expected.generation) == 1 and not different & _FIXED
 
 
 def _differences(copy: Any, other: Any, names: Iterable[str]) -> str:

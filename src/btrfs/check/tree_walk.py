@@ -234,6 +234,18 @@ class TreeWalk:
             for address in vaddr[(owner == named) & (set_ids == set_id)].tolist():
                 yield address, tree, named
 
+    def unshareable(self) -> Numbers:
+        """Return the addresses of the blocks that only trees without files have: never shared."""
+        # Trees that are read elsewhere have leaves without headers here.
+        parts = [
+            (self.graph.leaves().vaddr.astype(np.uint64), self.leaf_sets),
+            *(part[1:] for part in self._nodes.owners),
+        ]
+        vaddr, set_ids = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        with_files = mask_of(bit for bit in range(len(self.owners)) if self._family(bit) == FILES)
+        is_alone = [bool(mask) and not mask & with_files for mask in self.sets.masks]
+        return np.unique(vaddr[np.array(is_alone, np.bool_)[set_ids]])
+
     def unwritten(self) -> Iterator[tuple[int, int]]:
         """Yield blocks that lack the flag of blocks that have been written: address, and tree."""
         lacking = [part.unwritten for part in self._leaves.parts]

@@ -32,7 +32,7 @@ from btrfs.source.disk.volume import Volume
 if TYPE_CHECKING:
     from btrfs.ondisk.items.device import DevItem
 
-__all__ = ["recover_chunks", "recover_devices"]
+__all__ = ["parsed_system_chunks", "recover_chunks", "recover_devices"]
 
 
 def recover_chunks(
@@ -148,7 +148,7 @@ def _system_chunks(superblock: Superblock, log: DamageLog) -> Iterator[Chunk]:
     """
     found = 0
     try:
-        for chunk in _parsed_system_chunks(superblock):
+        for chunk in parsed_system_chunks(superblock):
             yield chunk
             found += 1
     except CorruptError as error:
@@ -159,7 +159,12 @@ def _system_chunks(superblock: Superblock, log: DamageLog) -> Iterator[Chunk]:
         raise CorruptError("sys_chunk_array", expected="at least one chunk", found="none")
 
 
-def _parsed_system_chunks(superblock: Superblock) -> Iterator[Chunk]:
+def parsed_system_chunks(superblock: Superblock) -> Iterator[Chunk]:
+    """Yield the chunks in the superblock's array.
+
+    Raises:
+        CorruptError: Something in the array is no chunk. Those before it have been yielded.
+    """
     data = superblock.sys_chunk_array[: superblock.sys_chunk_array_size]
     pos = 0
     while pos < len(data):
