@@ -21,7 +21,7 @@ from btrfs.check.leaves import FILES, Crossings, LeafCheck, SmallRows
 from btrfs.check.pairing import Numbers
 from btrfs.check.referrers import Referrers, block_referrers
 from btrfs.ondisk import constants
-from btrfs.ownership.graph import Graph, Progress
+from btrfs.ownership.graph import Graph, Progress, TreeBlocks
 from btrfs.ownership.owners import Kind, Owner
 from btrfs.ownership.root_sets import RootSets, SetIds, first_bit, mask_of
 
@@ -89,6 +89,7 @@ class TreeWalk:
         self.owners = list(owners)
         self.sets = RootSets()
         self.leaf_sets: SetIds = np.empty(0, np.uint32)
+        self._unshareable = np.empty(0, np.uint64)
         self.incomplete = 0
         self._crossings = crossings
         self._nodes = _Nodes()
@@ -106,7 +107,8 @@ class TreeWalk:
 
     def run(self, progress: Progress) -> None:
         """Read all blocks."""
-        _, self.leaf_sets = self.graph.walk(self.owners, progress, self.with_leaves)
+        blocks, self.leaf_sets = self.graph.walk(self.owners, progress, self.with_leaves)
+        self._unshareable = self._without_files(blocks)
         self.incomplete = self.graph.incomplete
 
     # Which trees a set of roots is of.
@@ -236,15 +238,13 @@ class TreeWalk:
 
     def unshareable(self) -> Numbers:
         """Return the addresses of the blocks that only trees without files have: never shared."""
-        # Trees that are read elsewhere have leaves without headers here.
-        parts = [
-            (self.graph.leaves().vaddr.astype(np.uint64), self.leaf_sets),
-            *(part[1:] for part in self._nodes.owners),
-        ]
-        vaddr, set_ids = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        return self._unshareable
+
+    def _without_files(self, blocks: TreeBlocks) -> Numbers:
         with_files = mask_of(bit for bit in range(len(self.owners)) if self._family(bit) == FILES)
         is_alone = [bool(mask) and not mask & with_files for mask in self.sets.masks]
-        return np.unique(vaddr[np.array(is_alone, np.bool_)[set_ids]])
+        chosen = np.array(is_alone, np.bool_)[blocks.set_id]
+        return blocks.vaddr[chosen].astype(np.uint64)
 
     def unwritten(self) -> Iterator[tuple[int, int]]:
         """Yield blocks that lack the flag of blocks that have been written: address, and tree."""
