@@ -133,8 +133,17 @@ class Liar:
     def rekey(self, tree: int, key: ItemKey, new: ItemKey) -> None:
         """Give an item another key, and move it to where that belongs."""
         body = self.body(tree, key)
-        self.remove(tree, key)
-        self.insert(tree, new, body)
+        if self.leaf(tree, key) != self.leaf(tree, new):
+            self.remove(tree, key)
+            self.insert(tree, new, body)
+            return
+
+        def edit(items: dict[ItemKey, bytearray]) -> None:
+            assert new not in items, f"{new} is there already"
+            items[new] = items.pop(key)
+
+        # At once: without some items, such as a chunk, nothing more could be found.
+        self._edit(tree, key, edit)
 
     # Blocks.
 

@@ -407,7 +407,9 @@ def problems(rows: InodeRows, *, no_holes: bool) -> Iterator[Problem]:
     is_directory = has_item & (file_type == stat.S_IFDIR)
     is_file = has_item & (file_type == stat.S_IFREG)
     is_symlink = has_item & (file_type == stat.S_IFLNK)
-    yield from _differing("inode-links", has_item, "number of names", rows.links, rows.nlink)
+    yield from _differing(
+        "inode-links", has_item, "number of names, as it says", rows.links, rows.nlink
+    )
     yield from _some(
         "inode-type", has_item & ~is_directory & (rows.entries > 0), "has entries, but no directory"
     )
@@ -416,12 +418,18 @@ def problems(rows: InodeRows, *, no_holes: bool) -> Iterator[Problem]:
     yield from _differing(
         "directory-size", is_directory, "size of the directory", rows.entry_bytes, rows.size
     )
-    yield from _differing("inode-bytes", is_file | is_symlink, "bytes", rows.bytes, rows.nbytes)
+    yield from _differing(
+        "inode-bytes", is_file | is_symlink, "bytes of its data", rows.bytes, rows.nbytes
+    )
     # btrfs-convert stores the zero byte at the end, too.
     is_text = is_symlink & (rows.bytes != rows.size + np.uint64(1))
     yield from _differing("symlink", is_text, "length of its target", rows.size, rows.bytes)
-    yield from _some("symlink", is_symlink & (rows.inline != rows.pieces), "its target is no text")
-    yield from _some("file-overlaps", has_item & rows.overlaps, "two pieces of it overlap")
+    yield from _some(
+        "symlink", is_symlink & (rows.inline != rows.pieces), "its target is not stored in its item"
+    )
+    yield from _some(
+        "file-overlaps", has_item & rows.overlaps, "two pieces of it overlap, in different leaves"
+    )
     has_sums = (rows.flags & _NODATASUM) == 0
     yield from _differing(
         "checksums-missing", is_file & has_sums, "bytes with checksums", rows.written, rows.summed
@@ -443,7 +451,9 @@ def _holes(rows: InodeRows, wanted: NDArray[np.bool_]) -> Iterator[Problem]:
     start = np.minimum(start, rows.end)
     wrong = wanted & (start < rows.size)
     for index in np.flatnonzero(wrong).tolist():
-        yield Problem("hole-missing", index, f"nothing says what is at {start[index]}")
+        yield Problem(
+            "hole-missing", index, f"neither data nor a hole at {start[index]}, before its end"
+        )
 
 
 def _some(kind: str, wrong: NDArray[np.bool_], why: str) -> Iterator[Problem]:

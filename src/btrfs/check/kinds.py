@@ -119,6 +119,11 @@ KINDS = {
     ),
     "checksums-too-many": Kind("files that must have no checksums, but have", _BACKUP),
     "orphan-missing": Kind("deleted files that are never removed", _BACKUP),
+    "orphan-needless": Kind(
+        "files with a name that are noted to be deleted",
+        "the next mount takes the note away, and keeps the file",
+        True,
+    ),
     "entry-without-inode": Kind("names that lead to no inode", _BACKUP),
     "entry-without-link": Kind("names of directories that the inode does not have", _BACKUP),
     "link-without-entry": Kind("names of inodes that the directory does not have", _BACKUP),

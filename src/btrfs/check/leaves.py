@@ -7,7 +7,7 @@ joins several leaves is kept as sums and as a few rows for each leaf.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +28,7 @@ from btrfs.check.names import NameHashes, sums_by_leaf
 from btrfs.check.pairing import Hash, Numbers
 from btrfs.check.pieces import Pieces, pieces_of_files
 from btrfs.check.referrers import FullBackrefs, data_referrers, referrer_hashes
+from btrfs.check.small_rows import SmallRows
 from btrfs.ondisk import constants
 from btrfs.ondisk.columns import ItemBatch, take
 from btrfs.ondisk.items.inode import InodeItem
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from btrfs.source.disk.bulk import Leaves
     from btrfs.source.disk.pointers import Keys
 
-__all__ = ["FILES", "Crossings", "LeafCheck", "LeafProblem", "SmallRows"]
+__all__ = ["FILES", "Crossings", "LeafCheck", "LeafProblem"]
 
 FILES = constants.FS_TREE_OBJECTID
 """Stands for the trees of all subvolumes, which share leaves."""
@@ -67,28 +68,6 @@ class LeafProblem(NamedTuple):
     why: str
     expected: Any = None
     found: Any = None
-
-
-class SmallRows(NamedTuple):
-    """Rows that are few: number of a leaf, and three numbers of an item in it.
-
-    Attributes:
-        leaf: Number of the leaf, uint32.
-        one: First number, uint64.
-        two: Second number, uint64.
-        three: Third number, uint64.
-    """
-
-    leaf: NDArray[np.uint32]
-    one: NDArray[np.uint64]
-    two: NDArray[np.uint64]
-    three: NDArray[np.uint64]
-
-    @classmethod
-    def concatenated(cls, parts: Sequence[SmallRows]) -> SmallRows:
-        """Return the rows of several tables one after another."""
-        empty = [np.empty(0, np.uint32), *(np.empty(0, np.uint64) for _ in range(3))]
-        return cls(*map(np.concatenate, zip(empty, *parts, strict=True)))
 
 
 class Crossings(NamedTuple):
@@ -128,6 +107,7 @@ class _Decoded:
         unlinked: Inodes without a name: the number of each.
         orphans: Orphan items: the inode of each.
         subvolumes: Entries of subvolumes: directory, index or hash, number of the subvolume.
+        preallocated: Pieces that were not written to, but have checksums: inode, begin, and end.
     """
 
     count: int
@@ -144,6 +124,7 @@ class _Decoded:
     unlinked: SmallRows
     orphans: SmallRows
     subvolumes: SmallRows
+    preallocated: SmallRows
 
 
 class LeafCheck:
@@ -226,6 +207,7 @@ class LeafCheck:
         made.names = sums_by_leaf(names, int(asked.numbers[0]), made.count)
         made.unlinked, made.orphans = _unlinked(batch, leaf), _orphans(batch, leaf)
         made.subvolumes = _subvolumes(batch, leaf, contents.entries)
+        made.preallocated = _preallocated(contents.pieces, leaf, self._crossings.runs)
 
     def _referrers(self, made: _Decoded, leaves: Leaves, pieces: Pieces) -> None:
         assert self._crossings is not None
@@ -250,7 +232,7 @@ def _nothing(count: int) -> _Decoded:
         np.zeros(count, np.uint64),
         np.empty(0, np.uint64),
         np.empty(0, np.uint64),
-        *(no_rows, no_rows, no_rows),
+        *(no_rows, no_rows, no_rows, no_rows),
     )
 
 
@@ -315,3 +297,19 @@ def _subvolumes(batch: ItemBatch, leaf: NDArray[np.uint32], entries: EntryRows) 
     return SmallRows(
         leaf[index], batch.objectid[index], batch.offset[index], entries.objectid[some]
     )
+
+
+def _preallocated(pieces: Pieces, leaf: NDArray[np.uint32], runs: ChecksumRuns) -> SmallRows:
+    """Return the preallocated pieces that have checksums: inode, begin and end of each.
+
+    Args:
+        pieces: Pieces of files in some leaves.
+        leaf: Number of the leaf of each item in these.
+        runs: Which addresses have checksums.
+    """
+    some = pieces.select((pieces.kind == constants.FILE_EXTENT_PREALLOC) & (pieces.vaddr != 0))
+    start, end = some.on_disk()
+    # What is no range at all is reported as an item that cannot be.
+    found = np.flatnonzero((start < end) & runs.is_known(start, end))
+    found = found[runs.bytes_within(start[found], end[found]) > 0]
+    return SmallRows(leaf[some.item[found]], some.inum[found], start[found], end[found])

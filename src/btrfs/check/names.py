@@ -230,8 +230,13 @@ class NameProblem(NamedTuple):
     directory: int
     dir_index: int
     why: str
-    expected: int | None = None
-    found: int | None = None
+    expected: str | None = None
+    found: str | None = None
+
+    @property
+    def in_directory(self) -> bool:
+        """Whether the directory has the name, by its index or by its hash."""
+        return self.kind != "link-without-entry"
 
 
 def compare_names(
@@ -266,8 +271,8 @@ def compare_names(
 
 
 _WHY = {
-    "entry-without-link": "the directory has the name, the inode does not",
-    "link-without-entry": "the inode has the name, the directory does not",
+    "entry-without-link": "the directory has the name at this index, the inode does not",
+    "link-without-entry": "the inode has the name at this index, the directory does not",
     "entry-without-hash": "listed by its index, but not to be found by the hash of the name",
     "entry-without-index": "to be found by the hash of the name, but not listed by an index",
     "entry-without-inode": "leads to an inode that does not exist",
@@ -372,6 +377,10 @@ def _wrong_types(rows: NameRows, set_ids: SetIds, masks: list[int]) -> Iterator[
                     int(rows.directory[row]),
                     int(rows.dir_index[row]),
                     "its type is not that of the inode",
-                    int(rows.dir_index[inode]),
-                    int(rows.value[row]),
+                    _type_name(int(rows.dir_index[inode])),
+                    _type_name(int(rows.value[row])),
                 )
+
+
+def _type_name(file_type: int) -> str:
+    return constants.DIR_ITEM_TYPE_NAMES.get(file_type, f"type {file_type}").lower()

@@ -107,7 +107,7 @@ class _Checks:
         yield checked
         if crossings is not None:
             with self._timed("files") as checked:
-                check_files(fs, walk, checked, no_holes=crossings.no_holes)
+                check_files(fs, walk, checked, crossings)
             yield self._qualified(checked, set())
         if all_copies:
             with self._timed("copies") as checked:

@@ -14,16 +14,20 @@ from btrfs.check.inodes import InodeRows, combined, problems
 from btrfs.check.items.entries import entry_rows, link_rows
 from btrfs.check.leaves import LeafProblem
 from btrfs.check.names import NameProblem, NameRows, compare_names, name_table
+from btrfs.check.preallocated import hidden_data
 from btrfs.check.report import Checked
 from btrfs.check.rereading import reread
 from btrfs.check.roots import SubvolumeEntry, may_be_snapshot
 from btrfs.ondisk import constants
-from btrfs.ondisk.items.directory import DirIndex
+from btrfs.ondisk.items.directory import DirIndex, DirItem, DirItemList
+from btrfs.ondisk.items.inode import InodeItem
 from btrfs.ondisk.key import Key
 from btrfs.ondisk.text import counted
 from btrfs.ownership.root_sets import first_bit
 
 if TYPE_CHECKING:
+    from btrfs.check.inodes import ChecksumRuns
+    from btrfs.check.leaves import Crossings
     from btrfs.check.tree_walk import TreeWalk
     from btrfs.filesystem import FileSystem
     from btrfs.source.disk.source import DiskSource
@@ -33,14 +37,14 @@ __all__ = ["check_files", "subvolume_entries"]
 _MEMORY_OF_NAMES = 256 << 20
 
 
-def check_files(fs: FileSystem, walk: TreeWalk, checked: Checked, *, no_holes: bool) -> None:
+def check_files(fs: FileSystem, walk: TreeWalk, checked: Checked, crossings: Crossings) -> None:
     """Check inodes that lie in several leaves, names, and orphans.
 
     Args:
         fs: The filesystem.
         walk: The trees, which have been read.
         checked: Where the findings go.
-        no_holes: Whether holes in files may be left out.
+        crossings: What the trees were compared with.
     """
     findings = _FileFindings(fs, walk, checked)
     for part in walk.leaves.parts:
@@ -48,9 +52,10 @@ def check_files(fs: FileSystem, walk: TreeWalk, checked: Checked, *, no_holes: b
             if problem.inum is not None:
                 findings.of_leaf(problem)
     inodes = sum(part.complete for part in walk.leaves.parts)
-    inodes += _check_long_inodes(walk, findings, no_holes=no_holes)
+    inodes += _check_long_inodes(walk, findings, no_holes=crossings.no_holes)
+    _check_preallocated(fs.block_source(), walk, findings, crossings.runs)
     _check_names(fs.block_source(), walk, findings)
-    _check_orphans(walk, findings)
+    _check_orphans(fs, walk, findings)
     subvolumes = walk.live.bit_count()
     checked.counts = {"inodes": inodes, "subvolumes": subvolumes}
     checked.summary = f"{counted(inodes, 'inode')} in {counted(subvolumes, 'subvolume')}"
@@ -95,6 +100,7 @@ class _FileFindings:
     """
 
     def __init__(self, fs: FileSystem, walk: TreeWalk, checked: Checked) -> None:
+        self._fs = fs
         self._walk = walk
         self._checked = checked
         self._paths = FilePaths(fs)
@@ -103,7 +109,8 @@ class _FileFindings:
         """Add what is wrong with an inode in a leaf."""
         assert problem.inum is not None
         tree = self._walk.tree_of(problem.leaf)
-        self.add(problem.kind, tree, problem.inum, problem.why, problem.expected, problem.found)
+        values = {"expected": problem.expected, "found": problem.found}
+        self.add(problem.kind, tree, problem.inum, problem.why, **values)
 
     def of_roots(self, roots: int, kind: str, inum: int, why: str, **values: Any) -> None:
         """Add what is wrong with an inode in some trees; it is named in the first of them."""
@@ -115,14 +122,32 @@ class _FileFindings:
         tree = self._walk.owners[first_bit(problem.roots)].tree
         directory = self._path(problem.kind, tree, problem.directory)
         inside = f" ({directory})" if directory else ""
+        path = None
+        if directory and problem.in_directory:
+            path = self._path_of_entry(tree, directory, problem)
         self.add(
             problem.kind,
             tree,
             problem.inum,
             f"entry {problem.dir_index} of directory {problem.directory}{inside}: {problem.why}",
-            problem.expected,
-            problem.found,
+            path,
+            expected=problem.expected,
+            found=problem.found,
         )
+
+    def _path_of_entry(self, tree: int, directory: str, problem: NameProblem) -> str | None:
+        """Return the path of a name as the directory has it: the inode may lack it."""
+        for key_type in (constants.DIR_INDEX_KEY, constants.DIR_ITEM_KEY):
+            key = Key(problem.directory, key_type, problem.dir_index)
+            for item in self._fs.search(tree, key, key):
+                for entry in item if isinstance(item, DirItemList) else [item]:
+                    if (
+                        isinstance(entry, (DirIndex, DirItem))
+                        and entry.location.objectid == problem.inum
+                    ):
+                        name = entry.name.decode(errors="backslashreplace")
+                        return f"{directory.rstrip('/')}/{name}"
+        return None
 
     def add(
         self,
@@ -130,19 +155,18 @@ class _FileFindings:
         tree: int,
         inum: int,
         why: str,
-        expected: int | None = None,
-        found: int | None = None,
+        path: str | None = None,
+        **values: Any,
     ) -> None:
-        """Add a finding about an inode."""
-        path = self._path(kind, tree, inum)
+        """Add a finding about an inode, whose path is looked for if it is not given."""
+        path = path or self._path(kind, tree, inum)
         where = f" ({path})" if path else ""
         self._checked.add(
             kind,
             f"inode {inum} of tree {tree}{where}: {why}",
             tree=tree,
             path=path,
-            expected=expected,
-            found=found,
+            **values,
         )
 
     def _path(self, kind: str, tree: int, inum: int) -> str | None:
@@ -168,6 +192,22 @@ def _check_long_inodes(walk: TreeWalk, findings: _FileFindings, *, no_holes: boo
     return len(masks)
 
 
+def _check_preallocated(
+    source: DiskSource, walk: TreeWalk, findings: _FileFindings, runs: ChecksumRuns
+) -> None:
+    """Check that what is only preallocated has no checksums of its own."""
+    if walk.incomplete or source.log.lost:
+        # What cannot be read may be the piece that the checksums are of.
+        return
+    for one in hidden_data(source, walk, walk.small_rows("preallocated"), runs):
+        mask = walk.sets.masks[walk.leaf_sets[one.leaf]] & walk.live
+        if mask:
+            why = f"bytes with checksums of the extent at {one.vaddr}, told to be never written"
+            findings.of_roots(
+                mask, "checksums-too-many", one.inum, why, expected=0, found=one.found
+            )
+
+
 def _check_names(source: DiskSource, walk: TreeWalk, findings: _FileFindings) -> None:
     """Compare names, one by one in the subvolumes in which they do not agree."""
     unequal = walk.unequal_names()
@@ -182,7 +222,7 @@ def _check_names(source: DiskSource, walk: TreeWalk, findings: _FileFindings) ->
         findings.of_name(problem)
 
 
-def _check_orphans(walk: TreeWalk, findings: _FileFindings) -> None:
+def _check_orphans(fs: FileSystem, walk: TreeWalk, findings: _FileFindings) -> None:
     """Check that the inodes without a name are those that are noted to be deleted."""
     wanted = walk.live & ~walk.incomplete
     noted: dict[int, int] = defaultdict(int)
@@ -194,6 +234,22 @@ def _check_orphans(walk: TreeWalk, findings: _FileFindings) -> None:
         if lacking:
             why = "has no name, and no orphan item either, so that it is never deleted"
             findings.of_roots(lacking, "orphan-missing", inum, why)
+        noted[inum] &= ~mask
+    for inum, mask in noted.items():
+        _check_needless_orphan(fs, walk, findings, inum, mask & wanted)
+
+
+def _check_needless_orphan(
+    fs: FileSystem, walk: TreeWalk, findings: _FileFindings, inum: int, mask: int
+) -> None:
+    """Check that an inode that is noted to be deleted, but not without a name, is gone already."""
+    key = Key(inum, constants.INODE_ITEM_KEY, 0)
+    for owner in walk.trees_of(mask):
+        for item in fs.search(owner.tree, key, key):
+            if isinstance(item, InodeItem) and item.nlink:
+                why = "has an orphan item, as if it were to be deleted, but has a name"
+                findings.add("orphan-needless", owner.tree, inum, why)
+                return
 
 
 def _masks(walk: TreeWalk, leaf: NDArray[np.uint32]) -> list[int]:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from btrfs.check.items import ItemRules
 from btrfs.check.items.headers import are_unwritten
-from btrfs.check.leaves import FILES, Crossings, LeafCheck, SmallRows
+from btrfs.check.leaves import FILES, Crossings, LeafCheck
 from btrfs.check.pairing import Numbers
 from btrfs.check.referrers import Referrers, block_referrers
+from btrfs.check.small_rows import SmallRows
 from btrfs.ondisk import constants
 from btrfs.ownership.graph import Graph, Progress, TreeBlocks
 from btrfs.ownership.owners import Kind, Owner
