@@ -187,18 +187,23 @@ class Liar:
         self, tree: int, key: ItemKey, edit: Callable[[dict[ItemKey, bytearray]], object]
     ) -> None:
         vaddr = self.leaf(tree, key).vaddr
-        self._rename(tree, vaddr, *self.change_leaf(vaddr, edit))
+        self._rename(vaddr, *self.change_leaf(vaddr, edit))
 
-    def _rename(self, tree: int, vaddr: int, old: ItemKey, new: ItemKey) -> None:
-        """Write the first key of a block into the blocks above it."""
+    def _rename(self, vaddr: int, old: ItemKey, new: ItemKey) -> None:
+        """Write the first key of a block into the blocks above it, in all trees that share it."""
         if old == new:
             return
-        for parent in self._anatomy.trees[tree].below():
-            for index, child in enumerate(parent.children):
-                if child.vaddr == vaddr:
-                    self._write_first_key(parent.vaddr, index, new)
-                    if index == 0:
-                        self._rename(tree, parent.vaddr, old, new)
+        places = {
+            (parent.vaddr, index)
+            for root in self._anatomy.trees.values()
+            for parent in root.below()
+            for index, child in enumerate(parent.children)
+            if child.vaddr == vaddr
+        }
+        for parent_vaddr, index in places:
+            self._write_first_key(parent_vaddr, index, new)
+            if index == 0:
+                self._rename(parent_vaddr, old, new)
         self._forget()
 
     def _write_first_key(self, vaddr: int, index: int, key: ItemKey) -> None:

@@ -127,8 +127,12 @@ KINDS = {
     "entry-without-inode": Kind("names that lead to no inode", _BACKUP),
     "entry-without-link": Kind("names of directories that the inode does not have", _BACKUP),
     "link-without-entry": Kind("names of inodes that the directory does not have", _BACKUP),
-    "entry-without-hash": Kind("names that are listed, but cannot be opened", _BACKUP),
-    "entry-without-index": Kind("names that can be opened, but are not listed", _BACKUP),
+    "entry-without-hash": Kind(
+        "names that are listed, but cannot be opened, or lead elsewhere then", _BACKUP
+    ),
+    "entry-without-index": Kind(
+        "names that can be opened, but are not listed, or as something else", _BACKUP
+    ),
     "entry-type": Kind("names of another type than their inode", _BACKUP),
     # copies
     "copy-damaged": Kind("copies of tree blocks that do not pass the checks", _SCRUB),

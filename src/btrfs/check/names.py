@@ -273,8 +273,8 @@ def compare_names(
 _WHY = {
     "entry-without-link": "the directory has the name at this index, the inode does not",
     "link-without-entry": "the inode has the name at this index, the directory does not",
-    "entry-without-hash": "listed by its index, but not to be found by the hash of the name",
-    "entry-without-index": "to be found by the hash of the name, but not listed by an index",
+    "entry-without-hash": "listed by its index, but not stored the same by the hash of the name",
+    "entry-without-index": "stored by the hash of the name, but not listed the same by an index",
     "entry-without-inode": "leads to an inode that does not exist",
 }
 

@@ -232,7 +232,7 @@ def _check_orphans(fs: FileSystem, walk: TreeWalk, findings: _FileFindings) -> N
     for mask, inum in zip(_masks(walk, unlinked.leaf), unlinked.one.tolist(), strict=True):
         lacking = mask & wanted & ~noted[inum]
         if lacking:
-            why = "has no name, and no orphan item either, so that it is never deleted"
+            why = "says that it has no name, but has no orphan item: it is never deleted"
             findings.of_roots(lacking, "orphan-missing", inum, why)
         noted[inum] &= ~mask
     for inum, mask in noted.items():
