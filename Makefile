@@ -14,6 +14,8 @@
 #                         minutes, 8 GB in the folder for temporary files)
 # make redundancy         damage filesystems, and write the tables of docs/redundancy.md (root, a
 #                         minute)
+# make lies               put lies into filesystems, and write the tables of docs/check.md (root, some
+#                         minutes)
 # make check-lab          look for false alarms of the check in many more sound filesystems, and in
 #                         what crashes leave (root, some minutes)
 # make fuzz               read 20,000 damaged filesystems, and report crashes (some minutes); with
@@ -28,7 +30,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: demo test test-unprivileged test-pythons lint bench bench-explorer bench-ownership \
-	bench-check free-space redundancy check-lab fuzz debian-packages clean
+	bench-check free-space redundancy lies check-lab fuzz debian-packages clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python scripts/demo.py demo
@@ -69,6 +71,9 @@ free-space: debian-packages $(VENV)/installed-dev
 
 redundancy: debian-packages $(VENV)/installed-dev
 	$(BIN)/python -m bench.redundancy
+
+lies: debian-packages $(VENV)/installed-dev
+	$(BIN)/python -m bench.lies
 
 check-lab: debian-packages $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m lab --numprocesses auto --maxprocesses 4

@@ -312,7 +312,8 @@ def combined(
             members += [start + number for number in chosen]
             group += [len(masks)] * len(chosen)
             masks.append(mask)
-    return _merged(rows.select(np.array(members)), np.array(group), len(masks)), masks
+    chosen_rows = rows.select(np.array(members, np.intp))
+    return _merged(chosen_rows, np.array(group, np.intp), len(masks)), masks
 
 
 def _ranges(start: NDArray[np.intp], length: NDArray[np.intp]) -> NDArray[np.intp]:
