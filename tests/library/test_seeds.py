@@ -20,6 +20,8 @@ from btrfs.ondisk.constants import (
     SUPER_INFO_SIZE,
     SUPER_MIRRORS,
 )
+from btrfs.source.disk import bulk
+from btrfs.source.disk.source import DiskSource
 from btrfs.source.disk.superblock import Superblock
 from btrfs_atlas import cli
 from tests import support
@@ -212,6 +214,18 @@ def test_blocks_of_both_uuids(stack: Stack) -> None:
     assert any(ends[0] < generation <= ends[1] for generation in generations)
 
 
+def test_bulk_reading(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No block of a seed is suspicious, so that it would be read again by itself."""
+
+    def read_again(*_: object) -> None:
+        raise AssertionError
+
+    with FileSystem(stack.images(*STACK)) as fs:
+        items = all_items(fs)
+        monkeypatch.setattr(bulk, "read_block", read_again)
+        assert all_batches(fs) == items
+
+
 def test_foreign(stack: Stack, tmp_path: Path) -> None:
     """A sprout is refused with other sprouts, and with seeds that it has not grown on."""
     with sprout(tmp_path / "a") as fs:
@@ -300,6 +314,30 @@ def test_changed_seed(tmp_path: Path) -> None:
             note,
         )
     assert any("device-item" in finding for finding in clean.findings(images, data=False))
+
+
+def test_chunk_tree_lost(stack: Stack, tmp_path: Path) -> None:
+    """Where nothing says to what a filesystem has grown on, its seeds are read all the same."""
+    images = []
+    for image in stack.images(*STACK):
+        support.run("cp", "--sparse=always", image, tmp_path)
+        images.append(tmp_path / image.name)
+    with FileSystem(images) as fs:
+        assert isinstance(fs.source, DiskSource)
+        superblock, store = fs.source.superblock, fs.source.trees.store
+        roots = {superblock.chunk_root, *(backup.chunk_root for backup in superblock.backups)}
+        copies = [copy for root in roots for copy in store.read_copies(root, superblock.nodesize)]
+    for copy in copies:
+        with Path(copy.device).open("r+b") as file:
+            file.seek(copy.paddr)
+            file.write(bytes(superblock.nodesize))
+    with FileSystem(images, on_error="skip") as fs:
+        assert str(fs.fsid) == stack.fsids["top"]
+        assert fs.notes[:3] == [
+            f"{image} is taken for a seed: the device items that would say so are lost"
+            for image in images[:3]
+        ]
+        assert not any("missing" in note for note in fs.notes)
 
 
 def test_dump(tmp_path: Path) -> None:

@@ -110,10 +110,11 @@ class Members:
         """Return the superblock of the highest generation, that of no seed if there is another."""
         return newest_superblock(self.devices)
 
-    def require_related(self, items: Iterable[DevItem], chunks: Iterable[Chunk]) -> None:
+    def require_related(self, items: list[DevItem], chunks: list[Chunk]) -> None:
         """Check that the filesystem has grown on the seeds that were named.
 
-        Its device items say so. One that is damaged says nothing; but chunks have UUIDs, too.
+        Its device items say so. Where these are damaged, its chunks do, which have UUIDs of
+        devices, too; and where both are, it is taken for granted.
 
         Raises:
             BtrfsError: It has not grown on one of them.
@@ -122,11 +123,16 @@ class Members:
         uuids = {stripe.devid: stripe.uuid for chunk in chunks for stripe in chunk.stripes}
         uuids.update((item.devid, item.uuid) for item in items)
         own = own_devices(self.devices)
+        is_whole = all(device.devid in fsids for device in own)
         for devid, device in self.devices.items():
             _, uuid, fsid = _identity(device.superblock)
             if device in own or (uuids.get(devid), fsids.get(devid, fsid)) == (uuid, fsid):
                 continue
-            raise _different(own[0], device)
+            if is_whole or devid in uuids:
+                raise _different(own[0], device)
+            self._log.note(
+                f"{device.path} is taken for a seed: the device items that would say so are lost"
+            )
 
     def drop_strangers(self, uuids: Mapping[int, UUID]) -> bool:
         """Leave out devices whose numbers have been given to others; return whether there were any.
