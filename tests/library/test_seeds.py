@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shutil
 import struct
@@ -15,7 +16,9 @@ import pytest
 
 from btrfs import BtrfsError, FileSystem
 from btrfs.ondisk.constants import (
+    CHUNK_TREE_OBJECTID,
     CSUM_SIZE,
+    KEY_MAX,
     SUPER_FLAG_SEEDING,
     SUPER_INFO_SIZE,
     SUPER_MIRRORS,
@@ -141,7 +144,7 @@ def test_any_order(stack: Stack) -> None:
     assert len(set(read)) == 1
 
 
-def test_as_the_kernel_shows_it(stack: Stack) -> None:
+def test_as_the_kernel_shows_it(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     images = stack.images("top", "middle", "base")
     with FileSystem(images) as fs:
         items, said = all_items(fs), answers(fs)
@@ -151,6 +154,8 @@ def test_as_the_kernel_shows_it(stack: Stack) -> None:
             assert all_items(mounted) == items
             # The kernel counts the devices of seeds only until the next mount.
             assert answers(mounted) | {"fs_info": said["fs_info"]} == said
+        # No superblock of a seed is waited for as if a commit were to write it.
+        monkeypatch.setattr("btrfs.source.live.commit._SECONDS_BETWEEN", "none")
         with FileSystem(made.mountpoint, source="devices") as live:
             assert live.notes == []
             assert all_items(live) == items
@@ -212,6 +217,43 @@ def test_blocks_of_both_uuids(stack: Stack) -> None:
             ends.append(fs.fs_info().generation)
     assert min(generations) <= ends[0] < ends[1] < max(generations)
     assert any(ends[0] < generation <= ends[1] for generation in generations)
+
+
+def test_large_chunk_tree(tmp_path: Path) -> None:
+    """The kernel writes it anew as a whole: no seed and no UUID of one is needed to read it."""
+    with support.filesystem(tmp_path, size="120G", nodesize=4096, data="single") as fs:
+        with (fs.mountpoint / "large").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 100 << 30)
+        sprouted(fs, "sprout")
+        fs.unmount()
+        grown, seed = fs.images
+        with FileSystem(grown) as found, FileSystem([seed, grown]) as given:
+            assert found.notes == given.notes == []
+            items = all_items(given)
+            assert all_items(found) == items
+            fsids = [header[:16] for header in headers_of_chunk_tree(given)]
+            assert len(fsids) > 2
+            assert set(fsids) == {given.fsid.bytes}
+        fs.mount("ro")
+        with FileSystem(fs.mountpoint) as mounted:
+            assert all_items(mounted) == items
+        with FileSystem(fs.mountpoint, source="devices") as live:
+            assert all_items(live) == items
+
+
+def _never(_min_key: int, _max_key: int, error: BtrfsError) -> None:
+    raise error
+
+
+def headers_of_chunk_tree(fs: FileSystem) -> Iterator[bytes]:
+    """Yield what comes after the checksum in the header of each leaf of the chunk tree."""
+    assert isinstance(fs.source, DiskSource)
+    source = fs.source
+    root = source.root(CHUNK_TREE_OBJECTID)
+    for pointer in source.blocks(root, 0, 0, KEY_MAX, _never):
+        copy = next(source.trees.store.read_copies(pointer.vaddr, source.superblock.nodesize))
+        assert isinstance(copy.data, bytes)
+        yield copy.data[CSUM_SIZE:]
 
 
 def test_bulk_reading(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

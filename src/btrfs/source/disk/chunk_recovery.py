@@ -140,9 +140,9 @@ def recover_devices(superblock: Superblock, volume: Volume, log: DamageLog) -> l
 def seeds_of(superblock: Superblock, store: BlockStore) -> frozenset[UUID]:
     """Return the UUIDs in the headers of blocks that belong to seeds of a filesystem.
 
-    Its device items name them. The kernel writes all of these anew when a filesystem begins to grow
-    on a seed, so that no such UUID is needed to read them. Where they are damaged, devices of seeds
-    that are at hand help.
+    Its device items name them. The kernel writes the chunk tree anew when a filesystem begins to
+    grow on a seed, so that no such UUID is needed to read them. Where they are damaged, devices of
+    seeds that are at hand help.
     """
     given = {device.superblock.header_fsid for device in store.devices.values()}
     source = _skipping(superblock, store, given - {superblock.header_fsid})
