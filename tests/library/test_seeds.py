@@ -432,6 +432,14 @@ def test_programs(
         assert "missing" not in printed.out + printed.err
 
 
+def test_space(stack: Stack) -> None:
+    """New chunks go to the devices that are not of seeds, of a profile that these allow."""
+    with FileSystem(stack.images(*STACK)) as fs:
+        usage = fs.usage()
+    left = usage.dev_usage[4].unallocated
+    assert left - (2 << 20) <= usage.allocatable_left <= left
+
+
 def test_heatmap(stack: Stack, tmp_path: Path) -> None:
     """Members of one filesystem make one picture; sprout and seeds are that, too."""
     strange = stack.images(*STACK)
