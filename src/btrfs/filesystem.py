@@ -43,7 +43,8 @@ class FileSystem:
             * a file with a btrfs in it, or a dump made by btrfs-image: what it holds;
             * any other file: the filesystem that it lies on;
             * a list of devices or images: the filesystem that they make up. Members that are not
-              in the list are looked for among block devices and beside the given images.
+              in the list, those of seeds among them, are looked for among block devices and beside
+              the given images.
         source: What to read, instead of 'auto': 'mounted' asks the kernel, 'unmounted' reads
             devices or images that are not mounted, and 'devices' reads the devices of what is
             mounted, as of the last commit, which takes root; see :mod:`btrfs.source.live`.

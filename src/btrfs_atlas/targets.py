@@ -8,13 +8,14 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from btrfs.ctree import BlockGroupItem
     from btrfs.filesystem import FileSystem
+    from btrfs.source.disk.superblock import Superblock
 
 _SOURCES = ("auto", "mounted", "unmounted", "devices")
 
@@ -175,21 +176,26 @@ def filesystems(targets: Sequence[str]) -> list[list[str]]:
 
     Folders and dumps made by btrfs-image hold a whole filesystem, so each of them stays alone. A
     device without a valid superblock, which can be a destroyed one, goes with the others if these
-    are of one filesystem.
+    are of one filesystem. Seeds go with what has grown on them.
 
     Raises:
         OSError: There is no such file, or it must not be read.
     """
     require_names(targets)
     members: dict[object, list[str]] = {}
+    seeds: set[object] = set()
     alone, destroyed = [], []
     for target in targets:
         if not _is_device(target):
             alone.append(target)
-        elif (fsid := _fsid(target)) is not None:
-            members.setdefault(fsid, []).append(target)
+        elif (superblock := _superblock(target)) is not None:
+            members.setdefault(superblock.fsid, []).append(target)
+            if superblock.is_seed:
+                seeds.add(superblock.fsid)
         else:
             destroyed.append(target)
+    for fsid in seeds:
+        _join_sprout(members, fsid)
     if len(members) == 1 and not alone:
         return [[*chain(*members.values()), *destroyed]]
     return [*members.values(), *([target] for target in (*alone, *destroyed))]
@@ -203,13 +209,29 @@ def _is_device(target: str) -> bool:
     return stat.S_ISBLK(mode) or (stat.S_ISREG(mode) and not is_metadump(target))
 
 
-def _fsid(target: str) -> object:
-    """Return the fsid of a device or of its image; None if it has no valid superblock."""
+def _join_sprout(members: dict[object, list[str]], seed: object) -> None:
+    """Let the members of a seed go with those of a filesystem that has grown on it, if any."""
+    from btrfs.errors import BtrfsError
+    from btrfs.source.base import ReadOptions
+    from btrfs.source.opening import open_unmounted
+
+    for fsid, targets in members.items():
+        if fsid == seed:
+            continue
+        together = [*targets, *members[seed]]
+        with suppress(BtrfsError), closing(open_unmounted(together, ReadOptions(on_error="skip"))):
+            members[fsid] = together
+            del members[seed]
+            return
+
+
+def _superblock(target: str) -> Superblock | None:
+    """Return the superblock of a device or of its image; None if it has none that is valid."""
     from btrfs.errors import CorruptError, NotBtrfsError
     from btrfs.source.disk.devices import open_device
 
     try:
         with closing(open_device(target)) as device:
-            return device.superblock.fsid
+            return device.superblock
     except (CorruptError, NotBtrfsError):
         return None

@@ -178,7 +178,7 @@ def parse(name: str) -> Image:
     """Return a stored seed, taken apart."""
     seed = seeds.load(name)
     clusters = _clusters(seed) if seed.dump else []
-    supers = [(0, SUPER_ADDRESSES[0])] if seed.dump else list(_supers(seed))
+    supers = list(_supers(seed)) or [(0, SUPER_ADDRESSES[0])]
     super_ = read_super(seed, clusters, supers[0])
     nodesize = int.from_bytes(super_[0x94:0x98], "little")
     found = _candidates(seed, clusters, super_, nodesize)
@@ -200,6 +200,8 @@ def read_super(seed: Seed, clusters: list[Cluster], place: tuple[int, int]) -> b
 
 
 def _supers(seed: Seed) -> Iterator[tuple[int, int]]:
+    if seed.dump:
+        return
     for index, file in enumerate(seed.files):
         for address in SUPER_ADDRESSES:
             if file.read(address + 0x40, len(SUPER_MAGIC)) == SUPER_MAGIC:
@@ -232,8 +234,10 @@ _Candidates = dict[tuple[int, int], tuple[bytes, list[tuple[int, int]]]]
 
 def _candidates(seed: Seed, clusters: list[Cluster], super_: bytes, nodesize: int) -> _Candidates:
     """Return all that looks like a tree block, current or not."""
-    # A filesystem whose UUID was changed keeps the old one in the blocks.
-    fsids = {super_[0x20:0x30], super_[0x23B:0x24B]} - {bytes(16)}
+    # A filesystem whose UUID was changed keeps the old one in the blocks, and one that has grown on
+    # a seed that of the seed.
+    all_supers = [super_, *(read_super(seed, [], place) for place in _supers(seed))]
+    fsids = {data[at : at + 16] for data in all_supers for at in (0x20, 0x23B)} - {bytes(16)}
     found: _Candidates = {}
     for place, data in _possible(seed, clusters, nodesize):
         if data[32:48] in fsids and len(data) == nodesize and data[64:72] != SUPER_MAGIC:

@@ -306,6 +306,20 @@ def leave_orphan(made: LoopFilesystem) -> None:
         made.sync()
 
 
+def sprout(made: LoopFilesystem) -> None:
+    """Make it a seed of btrfs, and let a filesystem grow on it; its device becomes the first."""
+    made.unmount()
+    made.tune("-S", "1")
+    made.mount()
+    made.btrfs("device", "add", made.add_image(256 << 20), made.mountpoint)
+    made.remount("rw")
+    for number in range(24):
+        (made.mountpoint / "files" / f"new{number}").write_bytes(b"n" * 300 * number)
+    made.sync()
+    made.images.reverse()
+    made.devices.reverse()
+
+
 def dumps(name: str) -> dict[str, tuple[int, bytes]]:
     """Return all forms of dump."""
     return {
@@ -340,5 +354,6 @@ RECIPES: dict[str, Recipe] = {
     "log-tree": Recipe(_ONE, prepare=leave_log_tree, crash=True),
     "balance": Recipe(_ONE, prepare=leave_balance, crash=True),
     "orphan": Recipe(_ONE, prepare=leave_orphan, crash=True),
+    "sprout": Recipe(_ONE, prepare=sprout),
     "dumped": Recipe(_ONE, dumps=dumps("dump")),
 }

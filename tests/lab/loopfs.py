@@ -95,7 +95,7 @@ class LoopFilesystem:
                 run("btrfs", "device", "scan", "--forget", device)
             detach_loop(device)
 
-    def add_image(self, size: str) -> str:
+    def add_image(self, size: str | int) -> str:
         """Make one more image of this size, attach it, and return its device.
 
         It is not part of the filesystem until `btrfs device add` or `btrfs replace` make it so.

@@ -500,7 +500,7 @@ def test_damage_that_became_worse() -> None:
 
 
 def test_seed(tmp_path: Path) -> None:
-    """It is another filesystem, of which this one goes on."""
+    """It is another filesystem, on which this one has grown; it is found beside it."""
     with support.filesystem(tmp_path, size="256M") as made:
         (made.mountpoint / "file").write_bytes(bytes(100_000))
         made.unmount()
@@ -512,4 +512,7 @@ def test_seed(tmp_path: Path) -> None:
         seed = fs.fsid
     with FileSystem(made.images[1]) as fs:
         assert fs.fsid != seed
-        assert f"device 1 is of a seed filesystem, {seed}, which is not read" in fs.notes
+        assert fs.notes == []
+    made.images[0].unlink()
+    with FileSystem(made.images[1]) as fs:
+        assert fs.notes == [f"device 1 is of a seed filesystem, {seed}", "device 1 is missing"]

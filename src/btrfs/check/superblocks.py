@@ -10,6 +10,7 @@ from btrfs.errors import CorruptError
 from btrfs.ondisk.constants import SUPER_INFO_SIZE, SUPER_MIRRORS
 from btrfs.ondisk.struct import fields
 from btrfs.ondisk.text import counted
+from btrfs.source.disk.members import newest_superblock
 from btrfs.source.disk.superblock import Superblock, parse_superblock
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ _FIXED = {"fsid", "metadata_uuid", "nodesize", "sectorsize", "stripesize", "csum
 
 _OF_DEVICE_ITEMS = ("devid", "total_bytes", "bytes_used", "uuid")
 
+_OF_SEEDS = ("devid", "total_bytes", "uuid")
+"""What the superblock of a seed goes on having in common with the device item."""
+
 
 def check_superblocks(fs: FileSystem, source: DiskSource, checked: Checked) -> None:
     """Compare all copies of the superblock, and with them the device items.
@@ -46,8 +50,9 @@ def check_superblocks(fs: FileSystem, source: DiskSource, checked: Checked) -> N
     valid = 0
     for device in devices.values():
         # What else differs on a device that is out of date follows from that.
-        is_stale = _check_generation(device, newest, checked)
-        expected = device.superblock if is_stale else newest
+        is_seed = _is_of_seed(device, newest)
+        is_stale = not is_seed and _check_generation(device, newest, checked)
+        expected = device.superblock if is_stale or is_seed else newest
         for paddr, copy in _copies(device, checked):
             valid += 1
             _compare(copy, expected, device.path, paddr, checked)
@@ -66,8 +71,12 @@ def _counted_copies(valid: int) -> str:
 
 def _newest(source: DiskSource) -> Superblock:
     """Return the newest superblock, as it is on its device."""
-    superblocks = [device.superblock for device in source.devices.values()]
-    return max(superblocks, key=lambda it: it.generation, default=source.superblock)
+    return newest_superblock(source.devices) if source.devices else source.superblock
+
+
+def _is_of_seed(device: Device, newest: Superblock) -> bool:
+    """Return whether a device is one of a seed, which stays as it was before others grew on it."""
+    return device.superblock.fsid != newest.fsid
 
 
 def _copies(device: Device, checked: Checked) -> Iterator[tuple[int, Superblock]]:
@@ -184,9 +193,18 @@ def _compare_devices(
             )
         own = device.superblock.dev_item
         item = items.get(devid)
-        if item is None or device.superblock.generation < newest.generation:
+        is_seed = _is_of_seed(device, newest)
+        if item is None or (not is_seed and device.superblock.generation < newest.generation):
             continue
-        different = [name for name in _OF_DEVICE_ITEMS if getattr(own, name) != getattr(item, name)]
+        if is_seed and item.generation != device.superblock.generation:
+            checked.add(
+                "device-item",
+                f"device {devid} ({device.path}) of a seed, in the superblock: generation is"
+                f" {device.superblock.generation} instead of {item.generation}",
+                device=device.path,
+            )
+        names = _OF_SEEDS if is_seed else _OF_DEVICE_ITEMS
+        different = [name for name in names if getattr(own, name) != getattr(item, name)]
         if different:
             checked.add(
                 "device-item",

@@ -117,6 +117,14 @@ class DamageLog:
         for damage in other.damage:
             self._add(damage)
 
+    def merge(self, other: DamageLog) -> None:
+        """Remember all that another log knows."""
+        self.absorb(other)
+        for lost in other.lost:
+            self.add_lost(lost)
+        for text in other.notes:
+            self.note(text)
+
     def add_lost(self, lost: LostKeys) -> None:
         """Remember keys that were left out."""
         if self._is_new(lost[:3], self.lost):

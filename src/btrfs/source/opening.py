@@ -7,15 +7,15 @@ is remembered in the log of the source; it is an error only if nothing can be re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from btrfs.errors import BtrfsError, NotBtrfsError
 from btrfs.source.base import ReadOptions
 from btrfs.source.damage import DamageLog
 from btrfs.source.disk.chunk_map import ChunkMap
-from btrfs.source.disk.chunk_recovery import recover_chunks, recover_devices
+from btrfs.source.disk.chunk_recovery import recover_chunks, recover_devices, seeds_of
 from btrfs.source.disk.devices import Device, has_superblock
-from btrfs.source.disk.members import Members
+from btrfs.source.disk.members import Members, own_devices
 from btrfs.source.disk.source import DiskSource
 from btrfs.source.disk.superblock import (
     Superblock,
@@ -75,7 +75,7 @@ def _open_dump(path: str, options: ReadOptions) -> DiskSource:
         for note in dump.notes:
             log.note(note)
         superblock = chosen_state(dump.superblock, options, log)
-        return DiskSource(path, superblock, dump, log, options)
+        return DiskSource(path, superblock, dump, log, options, seeds_of(superblock, dump))
     except BaseException:
         dump.close()
         raise
@@ -91,26 +91,33 @@ def _open_devices(paths: list[str], options: ReadOptions) -> DiskSource:
         if len(members.devices) < members.newest().num_devices:
             members.find(paths)
         for _ in range(_MAX_ROUNDS):
-            superblock = chosen_state(members.newest(), options, log)
-            superblock, chunks = recover_chunks(superblock, members.devices, log, options.on_error)
+            found = DamageLog()
+            superblock = chosen_state(members.newest(), options, found)
+            superblock, chunks = recover_chunks(
+                superblock, members.devices, found, options.on_error
+            )
             volume = Volume(members.devices, ChunkMap(chunks))
-            items = recover_devices(superblock, volume, log)
+            items = recover_devices(superblock, volume, found)
+            members.require_related(items, chunks)
             uuids = {item.devid: item.uuid for item in items}
-            if not members.drop_strangers(uuids):
+            if members.drop_strangers(uuids):
+                # The devices in their place may be of a higher generation.
+                members.find(paths, uuids)
+            elif not members.find_seeds(paths, items):
                 break
-            # The devices in their place may be of a higher generation.
-            members.find(paths, uuids)
+        log.merge(found)
         members.compare(items, chunks)
-        _note_mounts(members.devices, log)
-        return DiskSource(paths[0], superblock, volume, log, options)
+        _note_mounts(own_devices(members.devices), log)
+        seeds = seeds_of(superblock, volume)
+        return DiskSource(paths[0], superblock, volume, log, options, seeds)
     except BaseException:
         members.close()
         raise
 
 
-def _note_mounts(devices: Mapping[int, Device], log: DamageLog) -> None:
+def _note_mounts(devices: Iterable[Device], log: DamageLog) -> None:
     """Note which devices are being written to."""
-    for _, device in sorted(devices.items()):
+    for device in sorted(devices, key=lambda it: it.devid):
         mount = writable_mount_of(device.path)
         if mount is not None:
             log.note(f"{device.path} is mounted at {mount} and may be changing")

@@ -6,7 +6,7 @@ a new mkfs.btrfs.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from btrfs.info import FsInfo
@@ -77,25 +77,32 @@ class Details:
         reserved_trees: Bytes of the trees that the global reserve grows with.
         dev_extents: The allocated ranges of devices; if they are not known, None: then what is
             allocated is taken to lie at the beginning of each device.
+        seeds: Numbers of the devices of seeds, which get no chunks.
     """
 
     nodesize: int = _DEFAULT_NODESIZE
     metadata_per_data: float = 1 / _PLANNED_RATIO
     reserved_trees: int = 0
     dev_extents: tuple[DevExtent, ...] | None = None
+    seeds: frozenset[int] = frozenset()
 
 
 def details_of(fs: SpaceLookups) -> Details:
     """Return the details of a filesystem, the defaults where it has no look-ups for them."""
     if not isinstance(fs, DetailedLookups):
         return Details()
+    info = fs.fs_info()
     # Kernels before 5.11 do not say the size of checksums.
-    csum_size = fs.fs_info().csum_size or _CRC32C_SIZE
+    csum_size = info.csum_size or _CRC32C_SIZE
+    own = {info.fsid, info.metadata_uuid}
     return Details(
         fs.nodesize,
         metadata_per_data(csum_size, fs.sectorsize),
         _bytes_of_reserved_trees(fs),
         tuple(fs.dev_extents()),
+        frozenset(
+            device.devid for device in fs.devices() if getattr(device, "fsid", info.fsid) not in own
+        ),
     )
 
 
@@ -153,14 +160,17 @@ def estimate(
         metadata_per_data=per_data,
         nodesize=details.nodesize,
     )
+    spaces = _device_spaces(counters, details)
     now = fill(
-        _device_spaces(counters, details),
+        [space for space in spaces if space.devid not in details.seeds],
         targets.data,
         targets.metadata,
         free_data=_free_for(targets.data, counters),
         need=need,
         nodesize=details.nodesize,
     )
+    filled = {space.devid: space for space in (*spaces, *now.devices)}
+    now = replace(now, devices=[filled[space.devid] for space in spaces])
     return Estimates(per_data, full, now, need.total - need.used + now.metadata)
 
 

@@ -191,8 +191,10 @@ class FsUsage(
         self._set_counters(counters)
         for type_, flags in {**counters.newest_profiles, **asked_for}.items():
             setattr(self, f"target_profile_{_TYPE_NAMES[type_]}", flags)
-        targets = _targets(counters, asked_for, mixed=mixed)
-        estimates = estimate(counters, details_of(fs), targets, data_metadata_ratio)
+        details = details_of(fs)
+        writable = len(counters.devices.keys() - details.seeds)
+        targets = _targets(counters, writable, asked_for, mixed=mixed)
+        estimates = estimate(counters, details, targets, data_metadata_ratio)
         self._set_estimates(estimates, mixed=mixed)
 
     def __repr__(self) -> str:
@@ -259,14 +261,17 @@ class FsUsage(
         self.allocatable_left = self.allocatable - self.allocated
 
 
-def _targets(counters: Counters, asked_for: dict[int, int], *, mixed: bool) -> Targets:
+def _targets(
+    counters: Counters, writable: int, asked_for: dict[int, int], *, mixed: bool
+) -> Targets:
     """Return the type and profile that estimates count on for new chunks.
 
-    The profile of the newest chunk is not what the kernel goes by.
+    The profile of the newest chunk is not what the kernel goes by, but how many devices there are
+    that can be written to.
     """
 
     def target(type_: int) -> int:
-        return asked_for.get(type_) or target_of(type_, counters.raw, len(counters.devices))
+        return asked_for.get(type_) or target_of(type_, counters.raw, writable)
 
     return Targets(
         data=target(MIXED if mixed else BLOCK_GROUP_DATA),

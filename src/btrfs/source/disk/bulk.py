@@ -206,9 +206,9 @@ def _headers_match(
     least = ~pointers.is_root if pointers.level == 0 else 1
     record_size = POINTER_RECORD_SIZE if pointers.level else ITEM_RECORD_SIZE
     most = (block_format.nodesize - HEADER_SIZE) // record_size
-    fsid = np.frombuffer(block_format.fsid, headers["fsid"].dtype)
+    fsids = [np.void(fsid) for fsid in (block_format.fsid, *block_format.seeds)]
     return np.asarray(
-        (headers["fsid"] == fsid)
+        np.logical_or.reduce([headers["fsid"] == fsid for fsid in fsids])
         & (headers["bytenr"] == pointers.vaddr.astype(np.uint64))
         & (headers["generation"] == pointers.generation)
         & (headers["level"] == pointers.level)

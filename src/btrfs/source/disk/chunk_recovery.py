@@ -9,8 +9,9 @@ from __future__ import annotations
 import copy
 import struct
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from btrfs.errors import CorruptError
 from btrfs.ondisk import constants
@@ -26,13 +27,14 @@ from btrfs.source.damage import DamageLog, LostKeys
 from btrfs.source.disk.chunk_map import ChunkMap
 from btrfs.source.disk.devices import Device
 from btrfs.source.disk.source import DiskSource
+from btrfs.source.disk.store import BlockStore
 from btrfs.source.disk.superblock import Superblock, is_usable
 from btrfs.source.disk.volume import Volume
 
 if TYPE_CHECKING:
     from btrfs.ondisk.items.device import DevItem
 
-__all__ = ["parsed_system_chunks", "recover_chunks", "recover_devices"]
+__all__ = ["parsed_system_chunks", "recover_chunks", "recover_devices", "seeds_of"]
 
 
 def recover_chunks(
@@ -135,9 +137,26 @@ def recover_devices(superblock: Superblock, volume: Volume, log: DamageLog) -> l
     return items
 
 
-def _salvaging(superblock: Superblock, volume: Volume) -> DiskSource:
+def seeds_of(superblock: Superblock, store: BlockStore) -> frozenset[UUID]:
+    """Return the UUIDs in the headers of blocks that belong to seeds of a filesystem.
+
+    Its device items name them. The kernel writes the chunk tree anew when a filesystem begins to
+    grow on a seed, so that no such UUID is needed to read them. Where they are damaged, devices of
+    seeds that are at hand help.
+    """
+    given = {device.superblock.header_fsid for device in store.devices.values()}
+    source = _skipping(superblock, store, given - {superblock.header_fsid})
+    named = {item.fsid for item in source.device_items()}
+    return frozenset(given | named) - {superblock.header_fsid}
+
+
+def _salvaging(superblock: Superblock, store: BlockStore) -> DiskSource:
     """Return a source that leaves out what it cannot read."""
-    return DiskSource("", superblock, volume, DamageLog(), ReadOptions(on_error="skip"))
+    return _skipping(superblock, store, seeds_of(superblock, store))
+
+
+def _skipping(superblock: Superblock, store: BlockStore, seeds: Collection[UUID]) -> DiskSource:
+    return DiskSource("", superblock, store, DamageLog(), ReadOptions(on_error="skip"), seeds)
 
 
 def _system_chunks(superblock: Superblock, log: DamageLog) -> Iterator[Chunk]:

@@ -7,7 +7,6 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
-from uuid import UUID
 
 from btrfs.errors import CorruptError, NotBtrfsError
 from btrfs.ondisk.constants import SUPER_INFO_SIZE, SUPER_MAGIC, SUPER_MAGIC_OFFSET, SUPER_MIRRORS
@@ -141,23 +140,22 @@ def _bytes_at(fd: int, paddr: int, length: int) -> bytes:
         return b""
 
 
-def find_members(fsid: UUID, near: Iterable[str], known: set[int]) -> Iterator[Device]:
+def find_members(is_wanted: Callable[[Superblock], bool], near: Iterable[str]) -> Iterator[Device]:
     """Yield members of a filesystem that are not known yet, opened.
 
     The folders of the given image files are searched, and the block devices of the machine. There
     can be several of one number: copies, of which some are out of date.
 
     Args:
-        fsid: The filesystem.
+        is_wanted: Returns whether a device is one, given its superblock.
         near: Paths of members that are known.
-        known: Numbers of the devices that are not wanted.
     """
     for path in _candidates(near):
         try:
             device = open_device(path)
         except (OSError, CorruptError, NotBtrfsError):
             continue
-        if device.superblock.fsid == fsid and device.devid not in known:
+        if is_wanted(device.superblock):
             yield device
         else:
             device.close()

@@ -40,11 +40,14 @@ class BlockFormat(NamedTuple):
         nodesize: Bytes of a block.
         checksum: Type of its checksum.
         fsid: The 16 bytes of UUID in its header.
+        seeds: Those of seed filesystems, in the headers of blocks that were written before the
+            filesystem has grown on them.
     """
 
     nodesize: int
     checksum: ChecksumType
     fsid: bytes
+    seeds: frozenset[bytes] = frozenset()
 
 
 class Pointer(NamedTuple):
@@ -238,7 +241,7 @@ def _header_violations(
     digest = checksum.digest(data[CSUM_SIZE:])
     if header.csum[: checksum.size] != digest:
         yield "checksum", header.csum[: checksum.size].hex(), digest.hex()
-    if header.fsid != block_format.fsid:
+    if header.fsid != block_format.fsid and header.fsid not in block_format.seeds:
         yield "fsid", block_format.fsid.hex(), header.fsid.hex()
     if header.bytenr != pointer.vaddr:
         yield "bytenr", pointer.vaddr, header.bytenr

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, cast
+from uuid import UUID
 
 from btrfs.errors import (
     BtrfsError,
@@ -55,6 +56,7 @@ class DiskSource:
         store: The blocks; they are closed with the source.
         log: Remembers what is wrong.
         options: How to read it.
+        seeds: UUIDs in the headers of blocks that belong to seed filesystems of it.
 
     Attributes:
         superblock: As given.
@@ -73,6 +75,7 @@ class DiskSource:
         store: BlockStore,
         log: DamageLog,
         options: ReadOptions,
+        seeds: Collection[UUID] = (),
     ) -> None:
         self.path = path
         self.superblock = superblock
@@ -81,7 +84,10 @@ class DiskSource:
         self.is_earlier_state = options.backup_root is not None
         self.devices = store.devices
         block_format = BlockFormat(
-            superblock.nodesize, superblock.checksum, superblock.header_fsid.bytes
+            superblock.nodesize,
+            superblock.checksum,
+            superblock.header_fsid.bytes,
+            frozenset(seed.bytes for seed in seeds),
         )
         self.trees = TreeReader(store, block_format, log)
         # The hint that says what can be read in place of the root tree; None before it is needed.

@@ -149,6 +149,11 @@ class Superblock(Struct):
             return self.metadata_uuid
         return self.fsid
 
+    @property
+    def is_seed(self) -> bool:
+        """Whether the filesystem is one that others grow on, and is not written to any more."""
+        return bool(self.flags & constants.SUPER_FLAG_SEEDING)
+
 
 def parse_superblock(data: bytes, name: str, paddr: int) -> Superblock | None:
     """Return the superblock in some bytes, or None if there is none.

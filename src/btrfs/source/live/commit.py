@@ -6,13 +6,14 @@ import time
 from collections.abc import Mapping
 from copy import copy
 from typing import NamedTuple
+from uuid import UUID
 
 from btrfs.errors import BtrfsError, CorruptError, NotBtrfsError
 from btrfs.source.base import ReadOptions
 from btrfs.source.damage import DamageLog
 from btrfs.source.disk.chunk_map import ChunkMap
-from btrfs.source.disk.chunk_recovery import recover_chunks, recover_devices
-from btrfs.source.disk.members import newest_superblock, note_state
+from btrfs.source.disk.chunk_recovery import recover_chunks, recover_devices, seeds_of
+from btrfs.source.disk.members import newest_superblock, note_state, own_devices
 from btrfs.source.disk.store import UNREADABLE
 from btrfs.source.disk.superblock import Superblock
 from btrfs.source.kernel import KernelSource
@@ -36,10 +37,12 @@ class Commit(NamedTuple):
     Attributes:
         superblock: Its superblock.
         volume: Its devices and chunks.
+        seeds: UUIDs in the headers of blocks that belong to seed filesystems of it.
     """
 
     superblock: Superblock
     volume: LiveVolume
+    seeds: frozenset[UUID]
 
 
 def last_commit(
@@ -65,7 +68,8 @@ def last_commit(
         superblock = _without_log_trees(newest_superblock(devices))
         if before is not None and _has_same_chunks(before, superblock, devices):
             chunk_map = before.volume.chunk_map
-            return Commit(superblock, LiveVolume(devices, chunk_map, superblock.generation))
+            volume = LiveVolume(devices, chunk_map, superblock.generation)
+            return Commit(superblock, volume, before.seeds)
         try:
             commit = _with_chunks(superblock, devices, options, found)
         except NotBtrfsError:
@@ -139,9 +143,10 @@ def _opened(
         except (CorruptError, NotBtrfsError, OSError) as error:
             failures[info.devid] = error
         else:
-            # A device of a seed filesystem has another fsid. Of two copies of a filesystem that are
-            # mounted, the kernel gives the second another fsid than its superblock has.
-            is_its_own = device.superblock.dev_item.uuid == info.uuid and info.fsid == fsid
+            # Of two copies of a filesystem that are mounted, the kernel gives the second another
+            # fsid than its superblock has. A device of a seed filesystem has that of the seed.
+            has_its_fsid = info.fsid in (fsid, device.superblock.fsid)
+            is_its_own = device.superblock.dev_item.uuid == info.uuid and has_its_fsid
             if device.superblock.fsid == fsid or is_its_own:
                 devices[info.devid] = device
     return devices, failures
@@ -183,7 +188,7 @@ def _with_chunks(
     items = recover_devices(superblock, volume, log)
     _await_superblocks(superblock, devices)
     note_state(devices, superblock, items, chunks, log)
-    return Commit(superblock, volume)
+    return Commit(superblock, volume, seeds_of(superblock, volume))
 
 
 def _await_superblocks(superblock: Superblock, devices: Mapping[int, LiveDevice]) -> None:
@@ -191,7 +196,7 @@ def _await_superblocks(superblock: Superblock, devices: Mapping[int, LiveDevice]
     for _ in range(_TRIES):
         behind = [
             device
-            for device in devices.values()
+            for device in own_devices(devices)
             if device.superblock.generation < superblock.generation
         ]
         if not behind:

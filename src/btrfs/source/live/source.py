@@ -69,7 +69,7 @@ class LiveSource(DiskSource):
     def __init__(
         self, kernel: KernelSource, commit: Commit, log: DamageLog, options: ReadOptions
     ) -> None:
-        super().__init__(kernel.path, commit.superblock, commit.volume, log, options)
+        super().__init__(kernel.path, commit.superblock, commit.volume, log, options, commit.seeds)
         self._kernel = kernel
         self._options = options
         self._show(commit)
@@ -77,7 +77,9 @@ class LiveSource(DiskSource):
     def _show(self, commit: Commit) -> None:
         """Answer from a commit from now on. What is being read goes on in the one of before."""
         self._commit = commit
-        self._frozen = DiskSource(self.path, *commit, self.log, self._options)
+        self._frozen = DiskSource(
+            self.path, commit.superblock, commit.volume, self.log, self._options, commit.seeds
+        )
         self.superblock = self._frozen.superblock
         self.devices = self._frozen.devices
         self.trees = self._frozen.trees

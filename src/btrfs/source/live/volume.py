@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from btrfs.source.disk.chunk_map import ChunkMap
+from btrfs.source.disk.members import own_devices
 from btrfs.source.disk.store import Copy
 from btrfs.source.disk.volume import Volume
 from btrfs.source.live.devices import ALIGNMENT, LiveDevice
@@ -51,9 +52,10 @@ class LiveVolume(Volume):
     def is_stale(self) -> bool:
         """Return whether there is a newer superblock on any device, or none on all of them.
 
-        The kernel takes the superblock away from a device that it removes or has replaced.
+        The kernel takes the superblock away from a device that it removes or has replaced. To those
+        of seeds, it writes nothing.
         """
-        newest = max(device.generation() for device in self.devices.values())
+        newest = max(device.generation() for device in own_devices(self.devices))
         return newest == 0 or newest > self.generation
 
     def read_copies(self, vaddr: int, length: int) -> Iterator[Copy]:
