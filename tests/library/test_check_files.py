@@ -146,10 +146,11 @@ def data_ref(liar: Liar, name: str) -> ItemKey:
 
 
 def last_of_leaf(liar: Liar) -> ItemKey:
-    """Return the key of a hole of the long file that is the last item of its leaf."""
+    """Return the key of a hole of the long file that ends its leaf, which /second shares."""
     inum = inum_of(liar, WORK, "pieces")
     items = [item for item in liar.items(WORK) if item[0][:2] == (inum, EXTENT_DATA_KEY)]
-    for (key, body), (following, _) in pairwise(items):
+    # Only what was written anew, near the beginning, is in leaves of /work alone.
+    for (following, _), (key, body) in pairwise(reversed(items)):
         is_hole = struct.unpack_from("<Q", body, VADDR_AT) == (0,)
         if is_hole and liar.leaf(WORK, key) != liar.leaf(WORK, following):
             return key
