@@ -17,12 +17,14 @@ from btrfs.ondisk.constants import (
     DIR_INDEX_KEY,
     DIR_ITEM_KEY,
     EXTENT_DATA_KEY,
+    EXTENT_TREE_OBJECTID,
     FIRST_FREE_OBJECTID,
     FS_TREE_OBJECTID as FS,
     INODE_EXTREF_KEY,
     INODE_ITEM_KEY,
     INODE_REF_KEY,
     ORPHAN_ITEM_KEY,
+    ROOT_TREE_OBJECTID,
     VERITY_DESC_ITEM_KEY,
     VERITY_MERKLE_ITEM_KEY,
     XATTR_ITEM_KEY,
@@ -386,14 +388,16 @@ def test_lie(sound: Path, tmp_path: Path, name: str) -> None:
         assert is_refused(image, tmp_path / "mounted")
 
 
-@pytest.mark.parametrize("index", [0, -1])
-def test_flag_of_a_block(sound: Path, tmp_path: Path, index: int) -> None:
+@pytest.mark.parametrize(
+    ("tree", "index"), [(FS, 0), (FS, -1), (EXTENT_TREE_OBJECTID, -1), (ROOT_TREE_OBJECTID, -1)]
+)
+def test_flag_of_a_block(sound: Path, tmp_path: Path, tree: int, index: int) -> None:
     """A node, or a leaf, that says that it has not been written."""
     image = tmp_path / "image"
     support.run("cp", "--sparse=always", sound, image)
     liar = Liar([image])
-    vaddr = liar.blocks(FS)[index].vaddr
+    vaddr = liar.blocks(tree)[index].vaddr
     liar.change_block(vaddr, lambda block: struct.pack_into("<B", block, BLOCK_FLAGS, 0))
     (finding,) = findings(image)
-    assert (finding.kind, finding.vaddr, finding.tree) == ("block-unwritten", vaddr, FS)
+    assert (finding.kind, finding.vaddr, finding.tree) == ("block-unwritten", vaddr, tree)
     assert is_refused(image, tmp_path / "mounted")

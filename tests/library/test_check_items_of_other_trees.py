@@ -113,6 +113,9 @@ ROOTS = {
         ROOT, ROOT_ITEM_KEY, put("<Q", ROOT_DIRID, 7), "root_dirid is wrong", is_subvolume,
         refused=True,
     ),
+    "no root_dirid": Lie(
+        ROOT, ROOT_ITEM_KEY, put("<Q", ROOT_DIRID, 0), "root_dirid is wrong", is_subvolume,
+    ),
     "size": Lie(ROOT, ROOT_ITEM_KEY, resize(-1), "size is wrong", is_subvolume, refused=True),
     "no number": Lie(
         ROOT, ROOT_ITEM_KEY, insert(ItemKey(0, ROOT_ITEM_KEY, 0), bytes(439)), "that of a tree",

@@ -21,7 +21,7 @@ from tests.library.address_lies import findings
 from tests.library.test_damage import change_block
 
 GENERATION, LOG_ROOT, CSUM_TYPE_AND_LABEL = 0x48, 0x60, 0x12B
-ARRAY_SIZE, ARRAY = 0xA0, 0x32B
+STRIPESIZE, ARRAY_SIZE, ARRAY = 0x9C, 0xA0, 0x32B
 FIRST, SECOND = SUPER_MIRRORS[:2]
 
 KEY_SIZE, LENGTH, STRIPE = 17, 0, 48
@@ -101,6 +101,17 @@ def test_system_chunk_that_differs(images: list[Path], change: Change) -> None:
     Liar(images).change_superblocks(change)
     found = findings(images)
     assert {finding.kind for finding in found} >= {"system-chunk"}, list(map(str, found))
+
+
+def test_array_of_system_chunks_that_ends_amid_a_chunk(images: list[Path]) -> None:
+    Liar(images).change_superblocks(add("<I", ARRAY_SIZE, 1))
+    assert kinds(images) == ["system-chunk"]
+
+
+def test_field_that_cannot_be(images: list[Path]) -> None:
+    Liar(images).change_superblocks(add("<I", STRIPESIZE, 1))
+    (finding,) = findings(images)
+    assert (finding.kind, finding.expected, finding.found) == ("superblock-field", "4096", "4097")
 
 
 def test_system_chunk_that_is_missing(images: list[Path]) -> None:

@@ -156,8 +156,9 @@ def _check_system_chunks(fs: FileSystem, superblock: Superblock, checked: Checke
     """Check that the superblock has the system chunks, which hold the chunk tree, as that does."""
     try:
         stored = {chunk.vaddr: chunk for chunk in parsed_system_chunks(superblock)}
-    except CorruptError:
-        return  # It is reported where the filesystem is opened.
+    except CorruptError as error:
+        checked.add("system-chunk", f"the array in the superblock: {error}")
+        return
     system = {
         chunk.vaddr: chunk for chunk in fs.chunks() if chunk.type & constants.BLOCK_GROUP_SYSTEM
     }

@@ -24,6 +24,7 @@ from btrfs.check.extent_items import (
 )
 from btrfs.check.items import ItemRules, Problem
 from btrfs.check.items.extents import check_inline_refs
+from btrfs.check.items.headers import are_unwritten
 from btrfs.check.places import Places, is_lost
 from btrfs.check.referrers import Referrers
 from btrfs.check.report import Checked
@@ -311,6 +312,10 @@ class ExtentCheck:
         nodesize = self._fs.nodesize
         count = len(batch.buffer) // nodesize
         headers = np.ndarray((count,), Header.dtype, batch.buffer, 0, (nodesize,))
+        for vaddr in headers["bytenr"][are_unwritten(headers)].tolist():
+            self._checked.add(
+                "block-unwritten", f"tree block at {vaddr} in tree {_TREE}", tree=_TREE, vaddr=vaddr
+            )
         for index in np.flatnonzero(headers["owner"] != _TREE).tolist():
             vaddr, owner = int(headers["bytenr"][index]), int(headers["owner"][index])
             self._checked.add(

@@ -81,6 +81,7 @@ KINDS = {
         "the next commit writes all anew; btrfs scrub shows whether anything else is missing",
         True,
     ),
+    "superblock-field": Kind("numbers of the superblock that cannot be", _BACKUP),
     "device-missing": Kind("devices that are missing", _CONNECT),
     "device-stale": Kind("devices that are out of date", _SCRUB),
     "device-cut-off": Kind(

@@ -56,6 +56,13 @@ def check_superblocks(fs: FileSystem, source: DiskSource, checked: Checked) -> N
         for paddr, copy in _copies(device, checked):
             valid += 1
             _compare(copy, expected, device.path, paddr, checked)
+    if newest.stripesize != newest.sectorsize:
+        checked.add(
+            "superblock-field",
+            "stripesize",
+            expected=newest.sectorsize,
+            found=newest.stripesize,
+        )
     _compare_sums(newest, items.values(), checked)
     if devices:
         _compare_devices(source, items, newest, checked)

@@ -46,16 +46,22 @@ def check_roots(items: Items) -> None:
     items.known_bits(items.field(RootItem, "flags"), _FLAGS, "flags")
     refs = items.field(RootItem, "refs")
     items.wrong(refs > 1, "its refs are wrong", expected="0 or 1", found=refs)
-    dirid = items.field(RootItem, "root_dirid")
-    items.wrong(
-        (dirid != 0) & (dirid != constants.FIRST_FREE_OBJECTID),
-        "its root_dirid is wrong",
-        expected=f"0 or {constants.FIRST_FREE_OBJECTID}",
-        found=dirid,
-    )
+    _check_directory(items)
     # Of a kernel of before Linux 3.6, all that follows is not valid.
     new = items.select(items.batch.size == _SIZE)
     new.not_future(new.field(RootItem, "generation_v2"), "generation_v2")
+
+
+def _check_directory(items: Items) -> None:
+    """Check the number of the top directory, which trees without files need not have."""
+    dirid = items.field(RootItem, "root_dirid")
+    top = constants.FIRST_FREE_OBJECTID
+    has_files = is_subvolume_number(items.objectid)
+    why = "its root_dirid is wrong"
+    items.wrong(has_files & (dirid != top), why, expected=top, found=dirid)
+    items.wrong(
+        ~has_files & (dirid != 0) & (dirid != top), why, expected=f"0 or {top}", found=dirid
+    )
 
 
 def check_root_refs(items: Items) -> None:
