@@ -439,13 +439,25 @@ def _batches(indexes: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]
 
 
 def _indexes(wanted: BlockPointers, blocks: BlockPointers) -> NDArray[np.intp]:
-    """Return for each of some blocks its index among others, or -1 if it is not among them."""
-    if not len(blocks):
-        return np.full(len(wanted), -1, np.intp)
+    """Return for each of some blocks its index among others, or -1 if it is not among them.
+
+    Pointers to the same block that promise another first key are not the same.
+    """
+    found = np.full(len(wanted), -1, np.intp)
     order = np.argsort(blocks.vaddr, kind="stable")
-    found = order[np.searchsorted(blocks.vaddr, wanted.vaddr, sorter=order) % len(order)]
-    same = (blocks.vaddr[found] == wanted.vaddr) & (blocks.generation[found] == wanted.generation)
-    return np.where(same, found, -1)
+    position = np.searchsorted(blocks.vaddr, wanted.vaddr, sorter=order)
+    left = np.arange(len(wanted))
+    while len(left):
+        left = left[position[left] < len(order)]
+        index = order[position[left]]
+        is_there = blocks.vaddr[index] == wanted.vaddr[left]
+        left, index = left[is_there], index[is_there]
+        same = blocks.generation[index] == wanted.generation[left]
+        same &= blocks.first.select(index).equal(wanted.first.select(left))
+        found[left[same]] = index[same]
+        left = left[~same]
+        position[left] += 1
+    return found
 
 
 def _tree_blocks(levels: Sequence[tuple[NDArray[np.int64], SetIds]]) -> TreeBlocks:
