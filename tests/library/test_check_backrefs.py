@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import given, strategies as st
 
-from btrfs.check.extent_items import extents_of, inline_backrefs
-from btrfs.check.extents import backrefs_between
+from btrfs.check.extent_items import backrefs_between, extents_of, inline_backrefs
 from btrfs.check.items import ItemFormat, ItemRules
 from btrfs.check.items.extents import check_inline_refs
 from btrfs.check.referrers import Referrers

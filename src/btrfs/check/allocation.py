@@ -21,7 +21,7 @@ from btrfs.ondisk.text import block_group_flags_str, counted
 from btrfs.source.disk.chunk_recovery import parsed_system_chunks
 
 if TYPE_CHECKING:
-    from btrfs.check.extents import BlockGroups
+    from btrfs.check.block_groups import BlockGroups
     from btrfs.check.places import Chunks, Places, Stripes
     from btrfs.filesystem import FileSystem
     from btrfs.ondisk.items.chunk import Chunk

@@ -7,23 +7,29 @@ extents are read at once, then the second ones of those that have two, and so on
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from btrfs.check.referrers import Referrers
+from btrfs.errors import TreeNotFoundError
 from btrfs.ondisk import constants
 from btrfs.ondisk.columns import take
+from btrfs.ondisk.constants import ULLONG_MAX
 from btrfs.ondisk.items.extent import ExtentItem, TreeBlockInfo
+from btrfs.ondisk.key import Key
 
 if TYPE_CHECKING:
+    from btrfs.filesystem import FileSystem
     from btrfs.ondisk.columns import ItemBatch
 
 __all__ = [
     "NO_LEVEL",
     "Extents",
     "InlineBackrefs",
+    "backrefs_between",
     "extents_of",
     "inline_backrefs",
     "joined_extents",
@@ -311,3 +317,30 @@ def _rows(batch: ItemBatch, extents: Extents, stored: _Stored) -> Referrers:
     return Referrers(
         *(extents.vaddr[extent], extents.length[extent], kind, origin, objectid, offset, count)
     )
+
+
+def backrefs_between(
+    fs: FileSystem, start: int, end: int
+) -> Iterator[tuple[NDArray[np.uint64], Referrers]]:
+    """Yield the extents that begin between two addresses, and their back references.
+
+    Args:
+        fs: The filesystem.
+        start: The first address, in bytes.
+        end: The first address that is not wanted.
+
+    Yields:
+        The addresses of some extents, uint64; and back references.
+    """
+    last: Extents | None = None
+    first, end_key = Key(start, 0, 0), Key(end - 1, 255, ULLONG_MAX)
+    try:
+        for batch in fs.batches(constants.EXTENT_TREE_OBJECTID, first, end_key):
+            extents = extents_of(batch, fs.nodesize)
+            yield extents.vaddr, inline_backrefs(batch, extents).rows
+            known = extents if last is None else joined_extents(last, extents)
+            yield known.vaddr, keyed_backrefs(batch, known)[0]
+            if len(known.vaddr):
+                last = known.select(np.array([len(known.vaddr) - 1]))
+    except TreeNotFoundError:
+        return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from btrfs.check.extents import backrefs_between
+from btrfs.check.extent_items import backrefs_between
 from btrfs.check.file_paths import FilePaths
 from btrfs.check.pairing import Hash, Sums
 from btrfs.check.pieces import pieces_of_files

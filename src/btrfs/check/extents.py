@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btrfs.check.ahead import worked_ahead
+from btrfs.check.block_groups import BlockGroups, block_groups_of, joined_block_groups
 from btrfs.check.extent_items import (
     Extents,
     InlineBackrefs,
@@ -30,9 +31,7 @@ from btrfs.check.referrers import Referrers
 from btrfs.check.report import Checked
 from btrfs.errors import TreeNotFoundError
 from btrfs.ondisk import constants
-from btrfs.ondisk.constants import KEY_MAX, ULLONG_MAX
-from btrfs.ondisk.items.chunk import BlockGroupItem
-from btrfs.ondisk.key import Key
+from btrfs.ondisk.constants import KEY_MAX
 from btrfs.ondisk.text import block_group_flags_str, counted
 from btrfs.source.disk.node import Header
 from btrfs.source.lookup import block_group_tree
@@ -42,42 +41,9 @@ if TYPE_CHECKING:
     from btrfs.filesystem import FileSystem
     from btrfs.ondisk.columns import ItemBatch
 
-__all__ = ["BlockExtents", "BlockGroup", "BlockGroups", "ExtentCheck", "backrefs_between"]
+__all__ = ["BlockExtents", "ExtentCheck", "ExtentConsumer"]
 
 _TREE = constants.EXTENT_TREE_OBJECTID
-
-
-class BlockGroup(NamedTuple):
-    """What a block group item says; see BlockGroups."""
-
-    vaddr: int
-    length: int
-    used: int
-    flags: int
-    chunk_objectid: int
-
-
-class BlockGroups(NamedTuple):
-    """Block groups in the order of their addresses; an entry per block group in each array.
-
-    Attributes:
-        vaddr: Virtual addresses, uint64.
-        length: Bytes, uint64.
-        used: Bytes that extents use, as they say, uint64.
-        flags: Types and profiles, uint64.
-        chunk_objectid: What they say of the chunk tree, uint64.
-    """
-
-    vaddr: NDArray[np.uint64]
-    length: NDArray[np.uint64]
-    used: NDArray[np.uint64]
-    flags: NDArray[np.uint64]
-    chunk_objectid: NDArray[np.uint64]
-
-    def by_address(self) -> dict[int, BlockGroup]:
-        """Return each of them as an object, by its address."""
-        rows = zip(*(column.tolist() for column in self), strict=True)
-        return {row[0]: BlockGroup(*row) for row in rows}
 
 
 class BlockExtents(NamedTuple):
@@ -183,7 +149,7 @@ class ExtentCheck:
         self._blocks: list[BlockExtents] = []
         self.items = 0
         self.unclear = np.empty(0, np.uint64)
-        self.block_groups = BlockGroups(*(np.empty(0, np.uint64) for _ in range(5)))
+        self.block_groups = joined_block_groups([])
         self.blocks = _block_extents(no_extents())
 
     def run(self, consumer: ExtentConsumer) -> None:
@@ -198,7 +164,7 @@ class ExtentCheck:
             for decoded in worked_ahead(self._fs.batches(_TREE), self._decoded):
                 self.items += len(decoded.batch)
                 if tree == _TREE:
-                    groups.append(_block_groups(decoded.batch))
+                    groups.append(block_groups_of(decoded.batch))
                 else:
                     self._reject_block_groups(decoded.batch)
                 self._take(decoded, consumer)
@@ -206,7 +172,7 @@ class ExtentCheck:
             self._checked.skipped = "there is no extent tree"
         self._check_counts(self._last)
         self.unclear = np.concatenate(self._unclear)
-        self.block_groups = _joined(groups)
+        self.block_groups = joined_block_groups(groups)
         columns: Any = map(np.concatenate, zip(self.blocks, *self._blocks, strict=True))
         self.blocks = BlockExtents(*columns)
         self._blocks.clear()
@@ -246,7 +212,7 @@ class ExtentCheck:
             return
         try:
             for batch in self._fs.batches(tree):
-                yield _block_groups(batch)
+                yield block_groups_of(batch)
         except TreeNotFoundError:
             self._checked.skipped = "there is no tree of block groups"
 
@@ -468,43 +434,6 @@ class ExtentCheck:
             self._checked.add(
                 "bytes-used", f"{expected} in the superblock, {used} in the block groups"
             )
-
-
-def backrefs_between(
-    fs: FileSystem, start: int, end: int
-) -> Iterator[tuple[NDArray[np.uint64], Referrers]]:
-    """Yield the extents that begin between two addresses, and their back references.
-
-    Args:
-        fs: The filesystem.
-        start: The first address, in bytes.
-        end: The first address that is not wanted.
-
-    Yields:
-        The addresses of some extents, uint64; and back references.
-    """
-    last: Extents | None = None
-    try:
-        for batch in fs.batches(_TREE, Key(start, 0, 0), Key(end - 1, 255, ULLONG_MAX)):
-            extents = extents_of(batch, fs.nodesize)
-            yield extents.vaddr, inline_backrefs(batch, extents).rows
-            known = extents if last is None else joined_extents(last, extents)
-            yield known.vaddr, keyed_backrefs(batch, known)[0]
-            if len(known.vaddr):
-                last = known.select(np.array([len(known.vaddr) - 1]))
-    except TreeNotFoundError:
-        return
-
-
-def _block_groups(batch: ItemBatch) -> BlockGroups:
-    chosen = batch.of_type(constants.BLOCK_GROUP_ITEM_KEY)
-    columns = chosen.select(chosen.size == BlockGroupItem.struct_size).columns(BlockGroupItem)
-    return BlockGroups(*(columns[name] for name in BlockGroups._fields))
-
-
-def _joined(groups: list[BlockGroups]) -> BlockGroups:
-    none = BlockGroups(*(np.empty(0, np.uint64) for _ in range(5)))
-    return BlockGroups(*map(np.concatenate, zip(none, *groups, strict=True)))
 
 
 def _block_extents(extents: Extents) -> BlockExtents:

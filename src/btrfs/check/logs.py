@@ -32,7 +32,7 @@ from btrfs.ondisk.key import Key
 from btrfs.ondisk.text import block_group_flags_str, counted
 
 if TYPE_CHECKING:
-    from btrfs.check.extents import BlockGroup
+    from btrfs.check.block_groups import BlockGroup
     from btrfs.check.report import Checked
     from btrfs.check.tree_walk import BlockTable
     from btrfs.filesystem import FileSystem
