@@ -37,6 +37,10 @@ LAYOUTS: dict[str, support.Options] = {
 """What the filesystem of each layout has beside its profile, so that all features occur."""
 
 
+QUICK = {"dup", "raid1c3", "raid6", "mixed"}
+"""Layouts that `make test` tries, too."""
+
+
 def fill(root: Path, seed: int = 1) -> None:
     """Write contents of all kinds to a mounted filesystem."""
     support.populate(root, seed)
@@ -44,7 +48,14 @@ def fill(root: Path, seed: int = 1) -> None:
     lineage.make_history(root, seed)
 
 
-@pytest.mark.parametrize("layout", support.LAYOUTS, ids=lambda layout: layout.name)
+@pytest.mark.parametrize(
+    "layout",
+    [
+        pytest.param(layout, marks=[] if layout.name in QUICK else [pytest.mark.lab])
+        for layout in support.LAYOUTS
+    ],
+    ids=lambda layout: layout.name,
+)
 def test_layouts(tmp_path: Path, layout: support.Layout) -> None:
     options: support.Options = {"size": "1G"}
     options.update(layout.options)

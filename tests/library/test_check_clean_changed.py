@@ -138,7 +138,7 @@ def frozen_copy(fs: LoopFilesystem, folder: Path) -> list[Path]:
         support.run("fsfreeze", "--unfreeze", fs.mountpoint)
 
 
-@pytest.mark.parametrize("name", DEVICES)
+@pytest.mark.parametrize("name", some(DEVICES, ("added", "removed")))
 def test_devices(tmp_path: Path, name: str) -> None:
     with support.filesystem(tmp_path, devices=3, size="1G", data="single", metadata="raid1") as fs:
         fill(fs.mountpoint)
@@ -148,6 +148,7 @@ def test_devices(tmp_path: Path, name: str) -> None:
     clean.assert_clean(images)
 
 
+@pytest.mark.lab
 def test_many_changes(tmp_path: Path) -> None:
     """Of the devices, one after the other, with writes and snapshots between them."""
     with support.filesystem(
