@@ -26,6 +26,7 @@ from btrfs.check.report import Checked
 from btrfs.check.rereading import reread
 from btrfs.ondisk import constants
 from btrfs.ondisk.key import key_objectid_str
+from btrfs.ondisk.text import counted
 
 if TYPE_CHECKING:
     from btrfs.check.tree_walk import TreeWalk
@@ -174,8 +175,8 @@ class _Reporter:
                 f"extent at {one.extent}, {one.length} bytes, {_referrer(one)}",
                 tree=None if _is_shared(one) else one.origin,
                 path=path,
-                expected=f"{one.expected} times",
-                found=f"{one.found} times",
+                expected=counted(one.expected, "time"),
+                found=counted(one.found, "time"),
                 vaddr=one.extent,
             )
 
