@@ -28,6 +28,7 @@ from bench.lie_catalogue import BASES, Lie, lies
 from bench.peers import ROOT
 from bench.redundancy import with_tables
 from btrfs import FileSystem, check
+from btrfs.errors import BtrfsError
 from tests.lab.commands import CommandError
 from tests.lab.damage import copy_image
 from tests.lab.liefs import fill
@@ -135,7 +136,7 @@ def _judged(folder: Path, number: int, lie: Lie) -> Verdict | None:
             for checked in check.check(fs):
                 kinds += checked.totals
                 messages += [f"{one.kind}: {one}" for one in checked.findings]
-    except Exception as error:  # noqa: BLE001
+    except (BtrfsError, OSError) as error:
         kinds["refused"] += 1
         messages.append(f"{type(error).__name__}: {error}")
     progs = _asked_progs(images)

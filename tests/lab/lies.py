@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,7 +119,7 @@ class Liar:
     def remove(self, tree: int, *keys: ItemKey) -> None:
         """Remove items."""
         for key in keys:
-            self._edit(tree, key, lambda items, key=key: items.pop(key))  # type: ignore[misc]
+            self._edit(tree, key, partial(_pop, key))
 
     def insert(self, tree: int, key: ItemKey, body: bytes) -> None:
         """Insert an item, where its key belongs."""
@@ -228,6 +228,10 @@ class Liar:
     def _forget(self) -> None:
         """Read the filesystem anew the next time that something is asked for."""
         self.__dict__.pop("_anatomy", None)
+
+
+def _pop(key: ItemKey, items: dict[ItemKey, bytearray]) -> None:
+    del items[key]
 
 
 def _unpacked(leaf: bytes) -> Iterator[tuple[ItemKey, bytearray]]:

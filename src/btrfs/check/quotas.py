@@ -274,7 +274,7 @@ def _add_up(sums: dict[int, int], trees: NDArray[np.uint64], lengths: NDArray[np
 
 
 def _compare(groups: _Groups, expected: dict[int, _Numbers], checked: Checked) -> None:
-    """Compare what the kernel has counted with what there is."""
+    """Compare the numbers that the kernel has counted with those that the trees give."""
     for group, numbers in sorted(expected.items()):
         info = groups.infos[group]
         rows = [("referenced", info.rfer, numbers[0]), ("exclusive", info.excl, numbers[1])]

@@ -237,9 +237,9 @@ def is_wrong_inum(inum: NDArray[np.uint64]) -> Mask:
     return np.asarray(wrong)
 
 
-def _value(values: Any, row: int) -> int | str | None:
+def _value(values: NDArray[Any] | int | str | None, row: int) -> int | str | None:
     if not isinstance(values, np.ndarray):
-        return values  # type: ignore[no-any-return]
+        return values
     value: int | str = values[row].item()
     return value
 
