@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from btrfs import FileSystem, check
-from btrfs.check import KINDS, Finding
+from btrfs.check import Finding
 from btrfs.ondisk.constants import EXTENT_DATA_REF_KEY, EXTENT_ITEM_KEY, EXTENT_TREE_OBJECTID
 from tests import support
 from tests.lab.damage import copy_image
 from tests.lab.lies import ItemKey, Liar
+from tests.library.findings import findings
 from tests.support.clean import complaints
 
 __all__ = ["Lie", "assert_found", "findings", "make_shared", "only"]
@@ -63,14 +63,6 @@ def make_shared(folder: Path, **options: Any) -> Path:
             (work / f"file {number}").unlink()
         fs.sync()
     return fs.images[0]
-
-
-def findings(images: Path | list[Path]) -> list[Finding]:
-    """Return all that a check finds."""
-    with FileSystem(images, source="unmounted", on_error="skip") as fs:
-        found = [finding for checked in check.check(fs) for finding in checked.findings]
-    assert {finding.kind for finding in found} <= KINDS.keys()
-    return found
 
 
 def assert_found(sound: Path, folder: Path, lie: Lie) -> list[Finding]:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from btrfs import FileSystem, check
 from btrfs.check import Finding
 from btrfs.ondisk.key import Key
 from tests import support
+from tests.lab.damage import copy_image
 from tests.lab.lies import ItemKey, Liar
+from tests.library.findings import findings
 
 Edit = Callable[[Liar, int, ItemKey], ItemKey]
 """Changes an item of a tree; returns the key that the finding names."""
@@ -139,12 +140,6 @@ def number(code: str, at: int, value: int) -> Callable[[ItemKey, bytes], bool]:
 # What is found.
 
 
-def findings(image: Path) -> list[Finding]:
-    """Check, and return all that is found."""
-    with FileSystem(image, source="unmounted", on_error="skip") as fs:
-        return [finding for checked in check.check(fs) for finding in checked.findings]
-
-
 def tells(found: Iterable[Finding], lie: Lie, key: ItemKey) -> bool:
     """Return whether the check says of an item what a lie expects."""
     name = str(Key(*key))
@@ -152,6 +147,17 @@ def tells(found: Iterable[Finding], lie: Lie, key: ItemKey) -> bool:
         finding.key == name and finding.kind == lie.kind and lie.why in finding.message
         for finding in found
     )
+
+
+def assert_told(sound: Path, folder: Path, lie: Lie) -> None:
+    """Check that a lie is found, and that the kernel refuses it if that is expected."""
+    image = folder / "image"
+    copy_image(sound, image)
+    key = lie.tell(image)
+    found = findings(image)
+    assert tells(found, lie, key), "\n".join(f"{each.kind}: {each}" for each in found)
+    if lie.refused:
+        assert is_refused(image, folder / "mounted")
 
 
 def is_refused(image: Path, folder: Path) -> bool:

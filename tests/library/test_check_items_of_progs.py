@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import support
-from tests.library.item_lies import findings
-
-pytestmark = pytest.mark.skipif(bool(os.getuid()), reason="mounts filesystems")
+from tests.library.findings import findings
 
 OF_ITEMS = {"item-damaged", "key-type", "checksums-overlap"}
 
@@ -29,6 +27,11 @@ def write(folder: Path) -> None:
 
 def damaged_items(image: Path) -> list[str]:
     return [str(each) for each in findings(image) if each.kind in OF_ITEMS]
+
+
+@pytest.fixture(autouse=True)
+def root() -> None:
+    support.require_root()
 
 
 @pytest.mark.parametrize("nodesize", [4096, 16384, 65536])

@@ -12,13 +12,14 @@ import random
 import struct
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from btrfs import FileSystem, check
-from btrfs.check import KINDS, Checked
+from btrfs import FileSystem
+from btrfs.check import KINDS
 from btrfs.ondisk.constants import (
     BLOCK_GROUP_ITEM_KEY,
     DIR_LOG_INDEX_KEY,
@@ -34,6 +35,7 @@ from btrfs.ondisk.constants import (
 from tests import support
 from tests.lab.damage import copy_image, noise
 from tests.lab.lies import ItemKey, Liar
+from tests.library.findings import line_of, messages
 
 FICLONE = 0x40049409
 
@@ -94,14 +96,7 @@ def image(sound: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy.img"
 
 
-def checked(images: Path | list[Path]) -> Checked:
-    """Return what the check of log trees found."""
-    with FileSystem(images, source="unmounted", on_error="skip") as fs:
-        return next(one for one in check.check(fs) if one.name == "log trees")
-
-
-def messages(found: Checked) -> list[str]:
-    return [f"{finding.kind}: {finding}" for finding in found.findings]
+checked = partial(line_of, name="log trees")
 
 
 def test_nothing_is_wrong(sound: Path) -> None:

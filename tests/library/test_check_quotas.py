@@ -7,13 +7,14 @@ import random
 import struct
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from btrfs import FileSystem, check, ioctl
-from btrfs.check import KINDS, Checked
+from btrfs import FileSystem, ioctl
+from btrfs.check import KINDS
 from btrfs.ondisk.constants import (
     FS_TREE_OBJECTID,
     QGROUP_INFO_KEY,
@@ -29,6 +30,7 @@ from tests import support
 from tests.lab.damage import Anatomy, copy_image, noise
 from tests.lab.lies import ItemKey, Liar
 from tests.lab.sharing import change, share_space
+from tests.library.findings import line_of, messages
 
 QUOTAS = QUOTA_TREE_OBJECTID
 TOP = FS_TREE_OBJECTID
@@ -81,14 +83,7 @@ def image(sound: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy.img"
 
 
-def checked(images: Path | list[Path]) -> Checked:
-    """Return what the check of quotas found."""
-    with FileSystem(images, source="unmounted", on_error="skip") as fs:
-        return next(one for one in check.check(fs) if one.name == "quotas")
-
-
-def messages(found: Checked) -> list[str]:
-    return [f"{finding.kind}: {finding}" for finding in found.findings]
+checked = partial(line_of, name="quotas")
 
 
 def is_simple(image: Path) -> bool:

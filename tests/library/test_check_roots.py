@@ -10,12 +10,13 @@ import os
 import struct
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from btrfs import FileSystem, check
+from btrfs import FileSystem
 from btrfs.check import Checked
 from btrfs.check.kinds import KINDS
 from btrfs.check.roots import SubvolumeEntry, check_entries, read_subvolumes
@@ -40,6 +41,7 @@ from btrfs.ondisk.hashes import name_hash
 from tests import support
 from tests.lab.damage import Anatomy, copy_image, noise
 from tests.lab.lies import ItemKey, Liar
+from tests.library.findings import line_of, messages
 from tests.support import removal
 
 ROOT, TOP, UUIDS = ROOT_TREE_OBJECTID, FS_TREE_OBJECTID, UUID_TREE_OBJECTID
@@ -95,14 +97,7 @@ def image(sound: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy.img"
 
 
-def checked(images: Path | list[Path]) -> Checked:
-    """Return what the check of subvolumes found."""
-    with FileSystem(images, source="unmounted", on_error="skip") as fs:
-        return next(one for one in check.check(fs) if one.name == "subvolumes")
-
-
-def messages(found: Checked) -> list[str]:
-    return [f"{finding.kind}: {finding}" for finding in found.findings]
+checked = partial(line_of, name="subvolumes")
 
 
 def test_nothing_is_wrong(sound: Path) -> None:
