@@ -10,9 +10,8 @@ from pathlib import Path
 
 from bench.__main__ import table
 from bench.command import report, run
-from bench.contests import Contest, Result, Row, run_contest
+from bench.contests import Contest, Result, Row, contest_options, run_contest
 from bench.filesystems import BLOCK_GROUPS, PREALLOC_OF_20M, SNAPSHOTS, USED, Recipe, ensure
-from bench.free_space import CACHE
 from bench.peers import OURS, program, require
 from tests.lab.loopfs import PROGRAMS
 
@@ -51,14 +50,7 @@ _SLOWEST = 4
 
 def main() -> int:
     """Measure, and print the results as a Markdown table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.check", description=__doc__)
-    parser.add_argument("contest", nargs="*", default=[*IMAGES], help=", ".join(IMAGES))
-    parser.add_argument("--rounds", type=int, default=3, help="how often each (%(default)s)")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="folder for images (%(default)s)")
-    options = parser.parse_args()
-    unknown = set(options.contest) - set(IMAGES)
-    if unknown:
-        parser.error(f"no such contest: {', '.join(sorted(unknown))}")
+    options = contest_options("bench.check", __doc__, IMAGES)
     return run(lambda: lines(options))
 
 

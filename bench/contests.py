@@ -7,6 +7,7 @@ make a ratio, and what is demanded of it.
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import statistics
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.free_space import CACHE
 from bench.peers import DEBIAN, OURS, Contender, Measurement, peer, program
 from bench.probe import HEATMAP_V9, NODESIZE
 from tests.lab.commands import run
@@ -84,6 +86,22 @@ class Targets:
     prealloc_image: Path
     prealloc: Path
     small: Path
+
+
+def contest_options(
+    module: str, description: str | None, names: Iterable[str]
+) -> argparse.Namespace:
+    """Read the command line of a benchmark: which contests, how often, and where images are."""
+    names = list(names)
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser.add_argument("contest", nargs="*", default=names, help=", ".join(names))
+    parser.add_argument("--rounds", type=int, default=3, help="how often each (%(default)s)")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder for images (%(default)s)")
+    options = parser.parse_args()
+    unknown = set(options.contest) - set(names)
+    if unknown:
+        parser.error(f"no such contest: {', '.join(sorted(unknown))}")
+    return options
 
 
 def run_contest(contest: Contest, rounds: int, report: Callable[[str], None]) -> Iterator[Result]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.__main__ import table
 from bench.command import report, run
-from bench.contests import Contest, Result, Row, run_contest
+from bench.contests import Contest, Result, Row, contest_options, run_contest
 from bench.filesystems import (
     FEW_OF_20,
     FEW_OF_1000,
@@ -26,7 +26,6 @@ from bench.filesystems import (
     SNAPSHOTS_NEAR,
     ensure,
 )
-from bench.free_space import CACHE
 from bench.peers import OURS, Measurement, Python, program, require
 from tests.lab.commands import run as run_command
 from tests.lab.loopfs import PROGRAMS, mounted_images
@@ -41,14 +40,7 @@ ATLAS = Path(OURS.executable).with_name("btrfs-atlas")
 
 def main() -> int:
     """Measure, and print the results as a Markdown table and some figures."""
-    parser = argparse.ArgumentParser(prog="python -m bench.ownership", description=__doc__)
-    parser.add_argument("contest", nargs="*", default=[*CONTESTS], help=", ".join(CONTESTS))
-    parser.add_argument("--rounds", type=int, default=3, help="how often each (%(default)s)")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="folder for images (%(default)s)")
-    options = parser.parse_args()
-    unknown = set(options.contest) - set(CONTESTS)
-    if unknown:
-        parser.error(f"no such contest: {', '.join(sorted(unknown))}")
+    options = contest_options("bench.ownership", __doc__, CONTESTS)
     return run(lambda: lines(options))
 
 
