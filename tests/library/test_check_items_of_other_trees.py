@@ -236,6 +236,11 @@ OTHERS = {
         QUOTA, QGROUP_STATUS_KEY,
         replace(lambda body: body[:16] + struct.pack("<QQ", 9, 0)), "too short for simple quotas",
     ),
+    "simple quotas of the future": Lie(
+        QUOTA, QGROUP_STATUS_KEY,
+        replace(lambda body: body[:16] + struct.pack("<QQQ", 9, 0, FUTURE)),
+        "enable_gen has not been yet",
+    ),
     "key of quotas": Lie(QUOTA, QGROUP_STATUS_KEY, rekey(offset=1), "key is not"),
     "size of a group": Lie(QUOTA, QGROUP_INFO_KEY, resize(-1), "its size is wrong"),
     "generation of a group": Lie(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import fields
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, strategies as st
 
 from btrfs.check.inodes import ChecksumRuns, InodeRows, _atoms, combined
@@ -24,6 +26,9 @@ from btrfs.check.names import (
 from btrfs.check.preallocated import merged
 from btrfs.check.referrers import Difference, Referrers, differences
 from btrfs.ownership.root_sets import RootSets
+from tests import support
+from tests.lab.liefs import fill
+from tests.library.findings import findings
 
 ROOTS = 4
 NEVER = (1 << 64) - 1
@@ -266,3 +271,16 @@ def test_differences(one: list[tuple[int, ...]], other: list[tuple[int, ...]]) -
     assert len(found) == len(set(found))
     assert set(found) == expected
     assert [row.extent for row in found] == sorted(row.extent for row in found)
+
+
+def test_a_sound_filesystem_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sums of names and of back references leave nothing, so that no row is read again."""
+
+    def fail(*_: object) -> None:
+        raise AssertionError("read again")
+
+    with support.filesystem(tmp_path, size="512M") as fs:
+        fill(fs.mountpoint)
+    for module in ("subvolume_files", "extent_uses"):
+        monkeypatch.setattr(f"btrfs.check.{module}.reread", fail)
+    assert findings(fs.images) == []
